@@ -1,0 +1,138 @@
+//! A stored tensor: bytes that something else owns (a mapped file), with a type and a shape.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Dtype;
+
+/// Shared bytes, cheap to clone: a range of a mapped file or of a vector.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// A range of what `owner` holds.
+    ///
+    /// # Panics
+    /// When the range is not inside it.
+    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= (*owner).as_ref().len());
+        Bytes { owner, range }
+    }
+
+    /// Owned bytes.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Bytes { owner: Arc::new(bytes), range }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &(*self.owner).as_ref()[self.range.clone()]
+    }
+}
+
+/// A stored tensor, row-major, the last axis contiguous.
+#[derive(Clone)]
+pub struct Tensor {
+    name: Arc<str>,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+/// A tensor of another shape than was called for.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("tensor `{tensor}` has shape {found:?}, expected {expected:?}")]
+pub struct ShapeError {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Shape called for.
+    pub expected: Vec<usize>,
+    /// Shape found.
+    pub found: Vec<usize>,
+}
+
+impl Tensor {
+    /// Bytes with a type and a shape.
+    ///
+    /// # Panics
+    /// When the number of bytes is not that of the shape: readers of files check it first.
+    pub fn new(name: &str, dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Self {
+        let tensor = Tensor { name: name.into(), dtype, shape, bytes };
+        assert_eq!(tensor.n_cols() % dtype.block_len(), 0, "`{name}`: rows of {} are not whole blocks", tensor.n_cols());
+        assert_eq!(tensor.bytes.as_slice().len(), tensor.n_rows() * tensor.row_bytes(), "`{name}`: bytes");
+        tensor
+    }
+
+    /// A tensor that owns f32 numbers.
+    pub fn from_f32(name: &str, shape: Vec<usize>, values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Tensor::new(name, Dtype::F32, shape, Bytes::from_vec(bytes))
+    }
+
+    /// Its name in the file, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Storage type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Lengths of the axes, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Product of all axes but the last (1 for a vector).
+    pub fn n_rows(&self) -> usize {
+        self.shape.iter().rev().skip(1).product()
+    }
+
+    /// The last axis.
+    pub fn n_cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.n_cols() / self.dtype.block_len() * self.dtype.block_bytes()
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// The bytes of one row.
+    pub fn row(&self, row: usize) -> &[u8] {
+        &self.bytes()[row * self.row_bytes()..][..self.row_bytes()]
+    }
+
+    /// Itself, when it has the shape called for.
+    pub fn expect_shape(self, expected: &[usize]) -> Result<Self, ShapeError> {
+        if self.shape == expected {
+            Ok(self)
+        } else {
+            Err(ShapeError { tensor: self.name.to_string(), expected: expected.into(), found: self.shape })
+        }
+    }
+
+    /// All numbers as f32, row after row. For vectors and small matrices.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.n_rows() * self.n_cols()];
+        self.dtype.dequantize(self.bytes(), &mut values);
+        values
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.name, self.dtype, self.shape)
+    }
+}

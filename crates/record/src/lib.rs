@@ -1,0 +1,14 @@
+//! The nouns of a run and their files: sentences, tokens, taps, sparse rows, the run folder.
+//!
+//! Knows nothing of tensors, models, colours or the network.
+
+pub mod run;
+pub mod sentence;
+pub mod sparse;
+pub mod tap;
+pub mod tokens;
+
+pub use sentence::{Sentence, Source};
+pub use sparse::SparseRows;
+pub use tap::{Site, Tap};
+pub use tokens::{Span, Tokens};
