@@ -1,2 +1,38 @@
-//! placeholder
-fn main() {}
+//! The `llamascope` binary: argv in, exit code out. How anything is computed is not known here.
+
+mod args;
+mod commands;
+mod machine;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Exit code after Ctrl-C, as shells expect it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    terminal::stop_on_ctrl_c();
+    let result = match cli.command {
+        Command::Run(args) => commands::run(args),
+        Command::Demo(args) => commands::demo(args),
+        Command::Compare(args) => commands::compare(args),
+        Command::Info(args) => commands::info(args),
+        Command::Dictionary(args) => commands::dictionary(args),
+    };
+    let failure = match result {
+        Ok(code) => return code,
+        Err(failure) => failure,
+    };
+    terminal::error(&failure);
+    match failure.downcast_ref::<llamascope_pipeline::Error>() {
+        Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
+        Some(error) if error.is_usage() => ExitCode::from(2),
+        None if failure.is::<commands::Usage>() => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}

@@ -2,8 +2,12 @@
 //!
 //! Knows nothing of models, SAEs or files.
 
+pub mod cpu;
+pub mod device;
 pub mod dtype;
 pub mod tensor;
 
+pub use cpu::{Cpu, Kernel, Precision};
+pub use device::{Device, DeviceInfo, EncoderSpec, Heads, RopeTable, Rows, Select, Sparse};
 pub use dtype::Dtype;
 pub use tensor::{Bytes, ShapeError, Tensor};

@@ -1,6 +1,6 @@
 //! What can be wrong with a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error that names the file and what was expected of it.
 #[derive(Debug, thiserror::Error)]
@@ -33,4 +33,26 @@ pub enum Error {
         /// Expectation, finding, way out.
         what: String,
     },
+    /// A text that the tokenizer cannot turn into tokens.
+    #[error("cannot tokenise with {}: {what}", path.display())]
+    Encode {
+        /// The file that the tokenizer was read from.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The first text of a batch that failed.
+    #[error("sentence {index}: {source}")]
+    Sentence {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn unsupported(path: &Path, what: impl Into<String>) -> Self {
+        Error::Unsupported { path: path.into(), what: what.into() }
+    }
 }

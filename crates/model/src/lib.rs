@@ -5,9 +5,11 @@
 pub mod checkpoint;
 pub mod config;
 mod error;
+pub mod llama;
 pub mod tokenizer;
 
-pub use checkpoint::{Checkpoint, LayerWeights};
+pub use checkpoint::{Checkpoint, DtypeShare, LayerWeights};
 pub use config::{Config, Rope, RopeLayout, RopeScaling};
 pub use error::Error;
+pub use llama::{Batch, Llama};
 pub use tokenizer::Tokenizer;

@@ -1,3 +1,21 @@
 //! Joins model, SAE and run: plan, waves, progress, fetching of weights. The library's front door.
 //!
 //! Knows nothing of argv or HTTP servers.
+
+pub mod config;
+pub mod demo;
+pub mod dictionary;
+pub mod engine;
+mod error;
+pub mod fetch;
+pub mod info;
+pub mod observer;
+pub mod run;
+mod sink;
+pub mod source;
+pub mod wave;
+
+pub use error::Error;
+pub use llamascope_compute::Kernel;
+pub use observer::{Observer, Progress};
+pub use run::{Finished, Surroundings, run};

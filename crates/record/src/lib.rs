@@ -2,13 +2,14 @@
 //!
 //! Knows nothing of tensors, models, colours or the network.
 
+mod json;
 pub mod run;
 pub mod sentence;
 pub mod sparse;
 pub mod tap;
 pub mod tokens;
 
-pub use sentence::{Sentence, Source};
+pub use sentence::{InputError, Sentence, SentenceFile, Source, read_sentences};
 pub use sparse::SparseRows;
 pub use tap::{Site, Tap};
 pub use tokens::{Span, Tokens};

@@ -90,10 +90,7 @@ impl SparseRows {
     }
 
     /// Puts the entries of every row in canonical order, then checks them.
-    pub fn from_unsorted(
-        d_sae: usize,
-        rows: impl IntoIterator<Item = Vec<(u32, f32)>>,
-    ) -> Result<Self, SparseError> {
+    pub fn from_unsorted(d_sae: usize, rows: impl IntoIterator<Item = Vec<(u32, f32)>>) -> Result<Self, SparseError> {
         let (mut ptr, mut ids, mut vals) = (vec![0], Vec::new(), Vec::new());
         for mut row in rows {
             row.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -45,7 +45,9 @@ impl fmt::Display for Tap {
 
 /// A hook point that is not one of the sites that can be read.
 #[derive(Debug, thiserror::Error)]
-#[error("hook point `{0}` is not one of blocks.N.{{hook_resid_post, hook_attn_out, ln2.hook_normalized, hook_mlp_out}}")]
+#[error(
+    "hook point `{0}` is not one of blocks.N.{{hook_resid_post, hook_attn_out, ln2.hook_normalized, hook_mlp_out}}"
+)]
 pub struct UnknownHook(pub String);
 
 impl FromStr for Tap {

@@ -35,6 +35,15 @@ impl Tokens {
         self.ids.is_empty()
     }
 
+    /// Drops all tokens after the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.ids.truncate(len);
+        self.spans.truncate(len);
+        self.strs.truncate(len);
+        self.special.truncate(len);
+        self.bos.truncate(len);
+    }
+
     /// The positions whose rows are output: all but BOS.
     pub fn output_positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.bos.iter().enumerate().filter(|(_, bos)| !**bos).map(|(position, _)| position)

@@ -1,3 +1,15 @@
 //! Sparse rows in; scores, comparisons, charts and tables out, as pure functions: same run in, same bytes out.
 //!
 //! Knows nothing of tensors, the network or the clock.
+
+pub mod compare;
+pub mod info;
+pub mod score;
+pub mod summary;
+pub mod table;
+pub mod text;
+
+pub use compare::{CompareError, Comparison, Requirement, compare_runs};
+pub use info::run_info;
+pub use score::Score;
+pub use summary::run_summary;

@@ -2,11 +2,19 @@
 //!
 //! Knows nothing of models or SAEs: it hands out tensors by the names that stand in the files. Every file is hostile
 //! until checked: no panic, no allocation larger than the file justifies.
+//!
+//! Tensors are used in place, in the mapped file. So a file must not be written to or shortened while anything read
+//! from it is alive; the system kills a process that reads past the new end of a mapped file.
 
 mod error;
+mod folder;
 pub mod gguf;
+mod mapped;
+mod safetensors;
+mod save;
 pub mod tensors;
 
 pub use error::Error;
 pub use gguf::Gguf;
+pub use save::save;
 pub use tensors::TensorMap;

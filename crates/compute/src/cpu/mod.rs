@@ -1,0 +1,181 @@
+//! The CPU: kernels of our own, chosen at run time.
+//!
+//! Everything is built on one operation, a tile of `ROWS x WIDTH` dot products, each a chain of fused multiply-adds in
+//! ascending order. A fused multiply-add rounds the same everywhere, so all kernels, from the portable one to AVX-512,
+//! give the same bits, for any number of rows and threads.
+
+mod attention;
+mod elementwise;
+mod encode;
+mod gemm;
+mod kernel;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub use kernel::Kernel;
+
+use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, RopeTable, Rows, Sparse};
+use crate::Tensor;
+
+/// What the operands of matrix products are rounded to. Sums, the residual stream and everything else stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Not rounded.
+    F32,
+    /// Weights rounded to f16.
+    F16,
+    /// Weights and rows rounded to bf16.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "float32",
+            Precision::F16 => "float16",
+            Precision::Bf16 => "bfloat16",
+        }
+    }
+}
+
+/// A CPU with a thread pool, a kernel and a precision.
+pub struct Cpu {
+    pool: rayon::ThreadPool,
+    kernel: Kernel,
+    precision: Precision,
+}
+
+impl Cpu {
+    /// `threads` of 0 means all cores. The kernel is the best that this machine has.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn new(threads: usize, precision: Precision) -> Result<Self, rayon::ThreadPoolBuildError> {
+        Cpu::with_kernel(threads, precision, Kernel::detect())
+    }
+
+    /// The same with a given kernel.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    ///
+    /// # Panics
+    /// When this machine cannot run the kernel: see [`Kernel::available`].
+    pub fn with_kernel(
+        threads: usize,
+        precision: Precision,
+        kernel: Kernel,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
+        assert!(kernel.is_available(), "this machine cannot run the {} kernel", kernel.name());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        Ok(Cpu { pool, kernel, precision })
+    }
+
+    /// Does something else on this device's threads.
+    pub fn in_pool<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(f)
+    }
+
+    /// Applies `f` to every row of `x` in parallel.
+    fn for_rows(&self, x: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
+        let d = x.d().max(1);
+        self.pool.install(|| {
+            x.data_mut().par_chunks_mut(d).enumerate().with_min_len(16).for_each(|(row, x)| f(row, x));
+        });
+    }
+}
+
+impl Device for Cpu {
+    type Rows = Rows;
+    type Matrix = Tensor;
+
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            name: "cpu".into(),
+            kernel: self.kernel.name().into(),
+            threads: self.pool.current_num_threads(),
+            dtype: self.precision.name().into(),
+        }
+    }
+
+    fn matrix(&self, tensor: &Tensor) -> Tensor {
+        tensor.clone()
+    }
+
+    fn upload(&self, rows: Rows) -> Rows {
+        rows
+    }
+
+    fn download(&self, rows: &Rows) -> Rows {
+        rows.clone()
+    }
+
+    fn embed(&self, table: &Tensor, ids: &[u32]) -> Rows {
+        let mut x = Rows::zeros(ids.len(), table.n_cols());
+        let precision = match self.precision {
+            // The residual stream starts from the stored numbers; only f16 rounds every weight.
+            Precision::Bf16 => Precision::F32,
+            other => other,
+        };
+        self.for_rows(&mut x, |row, x| {
+            gemm::unpack(table.dtype(), table.row(ids[row] as usize), precision, x);
+        });
+        x
+    }
+
+    fn gather(&self, x: &Rows, which: &[usize]) -> Rows {
+        let mut picked = Rows::zeros(which.len(), x.d());
+        self.for_rows(&mut picked, |row, out| out.copy_from_slice(x.row(which[row])));
+        picked
+    }
+
+    fn rms_norm(&self, x: &Rows, gain: &[f32], eps: f32) -> Rows {
+        let mut out = x.clone();
+        let kernel = self.kernel;
+        self.for_rows(&mut out, |_, x| kernel.vectorize(|| elementwise::rms_norm(x, gain, eps)));
+        out
+    }
+
+    fn linear(&self, x: &Rows, w: &Tensor) -> Rows {
+        let mut out = Rows::zeros(x.n(), w.n_rows());
+        self.pool.install(|| gemm::linear(self.kernel, self.precision, x, w, &mut out));
+        out
+    }
+
+    fn add(&self, x: &mut Rows, y: &Rows) {
+        assert_eq!((x.n(), x.d()), (y.n(), y.d()));
+        self.for_rows(x, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
+    }
+
+    fn rope(&self, x: &mut Rows, table: &RopeTable, positions: &[u32]) {
+        let half = table.half;
+        self.for_rows(x, |row, x| {
+            let at = positions[row] as usize * half;
+            let (cos, sin) = (&table.cos[at..][..half], &table.sin[at..][..half]);
+            x.chunks_exact_mut(2 * half).for_each(|head| elementwise::rotate(head, cos, sin, table.interleaved));
+        });
+    }
+
+    fn attention(&self, q: &Rows, k: &Rows, v: &Rows, heads: Heads, spans: &[Range<usize>]) -> Rows {
+        let mut out = Rows::zeros(q.n(), q.d());
+        self.pool.install(|| attention::causal(self.kernel, q, k, v, heads, spans, &mut out));
+        out
+    }
+
+    fn silu_mul(&self, gate: &mut Rows, up: &Rows) {
+        let kernel = self.kernel;
+        self.for_rows(gate, |row, gate| kernel.vectorize(|| elementwise::silu_mul(gate, up.row(row))));
+    }
+
+    fn non_finite_row(&self, x: &Rows) -> Option<usize> {
+        x.data().chunks(x.d().max(1)).position(|row| !elementwise::all_finite(row))
+    }
+
+    fn encode(&self, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
+        self.pool.install(|| encode::encode(self.kernel, x, w, spec))
+    }
+}
+

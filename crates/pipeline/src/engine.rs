@@ -1,0 +1,197 @@
+//! The engine: layer by layer, all rows of a wave through each, and at a tapped layer through its SAE.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use llamascope_compute::{Device, EncoderSpec, Rows, Select, Tensor};
+use llamascope_model::{Batch, Checkpoint, LayerWeights, Llama};
+use llamascope_record::{SparseRows, Tokens};
+use llamascope_sae::{Activation, Sae};
+
+use crate::observer::{Observer, Progress};
+use crate::wave::Waves;
+use crate::Error;
+
+/// What is to be extracted.
+pub struct Extraction<'a, D: Device> {
+    /// Where it runs.
+    pub device: &'a D,
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+    /// At most one a layer, in ascending order of layers.
+    pub saes: &'a [Sae],
+    /// All sentences.
+    pub tokens: &'a [Tokens],
+    /// How they are divided.
+    pub waves: &'a Waves,
+}
+
+/// The rows of some sentences at one layer: of each sentence one for every token that is not BOS.
+pub struct Encoded {
+    /// The layer.
+    pub layer: usize,
+    /// The sentences, in order.
+    pub sentences: Range<usize>,
+    /// Their rows, one sentence after the other.
+    pub rows: SparseRows,
+}
+
+/// What the engine measured.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Time in the model's layers.
+    pub forward: Duration,
+    /// Time in the SAEs.
+    pub encode: Duration,
+    /// BLAKE3 over the embedding and the layers that were run, in order: name, shape, type and bytes of each tensor.
+    pub weights_blake3: String,
+}
+
+/// A chunk on its way through the layers.
+struct Chunk<R> {
+    sentences: Range<usize>,
+    batch: Batch,
+    /// Rows that are output: all but BOS.
+    output: Vec<usize>,
+    residual: R,
+}
+
+impl<D: Device> Extraction<'_, D> {
+    /// Runs all waves up to the last tapped layer. `sink` gets every layer's sentences in ascending order.
+    ///
+    /// # Errors
+    /// Tensors that are missing, rows that are not finite, an interruption, and whatever `sink` returns.
+    pub fn run(
+        &self,
+        observer: &dyn Observer,
+        mut sink: impl FnMut(Encoded) -> Result<(), Error>,
+    ) -> Result<Measured, Error> {
+        let mut measured = Measured::default();
+        let mut hasher = blake3::Hasher::new();
+        let Some(last_layer) = self.saes.last().map(|sae| sae.tap.layer) else {
+            return Ok(measured);
+        };
+        let longest = self.tokens.iter().map(Tokens::len).max().unwrap_or(0);
+        let rows: usize = self.tokens.iter().map(Tokens::len).sum();
+        let llama = Llama::new(self.device, self.checkpoint, longest);
+        let mut progress = Progress {
+            waves: self.waves.waves.len(),
+            last_layer,
+            total: rows as u64 * (last_layer as u64 + 1),
+            ..Progress::default()
+        };
+        hash_tensor(&mut hasher, &self.checkpoint.embedding()?);
+        for (number, wave) in self.waves.waves.iter().enumerate() {
+            progress.wave = number + 1;
+            let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
+            let mut chunks = chunks.collect::<Result<Vec<_>, Error>>()?;
+            let mut next = Some(self.checkpoint.layer(0)?);
+            for layer in 0..=last_layer {
+                let weights = next.take().expect("set in the round before");
+                if layer < last_layer {
+                    let ahead = self.checkpoint.layer(layer + 1)?;
+                    tensors(&ahead).for_each(|tensor| self.checkpoint.tensors.advise_willneed(tensor));
+                    next = Some(ahead);
+                }
+                if number == 0 {
+                    hash_layer(&mut hasher, &weights);
+                }
+                let sae = self.saes.iter().find(|sae| sae.tap.layer == layer);
+                let encoder = sae.map(|sae| (sae, self.device.matrix(&sae.w_enc)));
+                let block = llama.layer(&weights);
+                for chunk in &mut chunks {
+                    if observer.cancelled() {
+                        return Err(Error::Interrupted { run: None });
+                    }
+                    progress.layer = layer;
+                    observer.progress(progress);
+                    let started = Instant::now();
+                    let mut tapped = None;
+                    block.forward(&mut chunk.residual, &chunk.batch, sae.map(|sae| sae.tap.site), |rows| {
+                        tapped = Some(self.device.gather(rows, &chunk.output));
+                    });
+                    self.check_finite(layer, chunk)?;
+                    measured.forward += started.elapsed();
+                    if let (Some((sae, matrix)), Some(rows)) = (&encoder, tapped) {
+                        let started = Instant::now();
+                        let rows = encode(self.device, sae, matrix, rows)?;
+                        measured.encode += started.elapsed();
+                        sink(Encoded { layer, sentences: chunk.sentences.clone(), rows })?;
+                    }
+                    progress.done += chunk.batch.n() as u64;
+                }
+                if self.waves.streaming {
+                    tensors(&weights).for_each(|tensor| self.checkpoint.tensors.advise_dontneed(tensor));
+                }
+            }
+        }
+        observer.progress(progress);
+        measured.weights_blake3 = hasher.finalize().to_hex().to_string();
+        Ok(measured)
+    }
+
+    fn chunk(&self, llama: &Llama<'_, D>, sentences: Range<usize>) -> Result<Chunk<D::Rows>, Error> {
+        let tokens = &self.tokens[sentences.clone()];
+        let batch = Batch::new(tokens);
+        let starts = batch.spans().iter().map(|span| span.start);
+        let output = starts.zip(tokens).flat_map(|(start, t)| t.output_positions().map(move |p| start + p)).collect();
+        Ok(Chunk { sentences, residual: llama.embed(&batch)?, batch, output })
+    }
+
+    fn check_finite(&self, layer: usize, chunk: &Chunk<D::Rows>) -> Result<(), Error> {
+        let Some(row) = self.device.non_finite_row(&chunk.residual) else {
+            return Ok(());
+        };
+        let spans = chunk.batch.spans();
+        let at = spans.iter().position(|span| span.contains(&row)).expect("spans cover all rows");
+        Err(Error::NonFinite {
+            layer,
+            place: format!("sentence {}", chunk.sentences.start + at),
+            position: row - spans[at].start,
+            dtype: self.device.info().dtype,
+        })
+    }
+}
+
+/// Sparse rows of `rows` by one SAE.
+///
+/// # Errors
+/// Rows that are not in canonical form: values that are not finite.
+pub fn encode<D: Device>(device: &D, sae: &Sae, matrix: &D::Matrix, rows: D::Rows) -> Result<SparseRows, Error> {
+    let rows = if sae.changes_rows() {
+        let mut host: Rows = device.download(&rows);
+        sae.prepare_rows(host.data_mut());
+        device.upload(host)
+    } else {
+        rows
+    };
+    let select = match &sae.activation {
+        Activation::Relu => Select::Positive,
+        Activation::JumpRelu(thresholds) => Select::Above(thresholds),
+        Activation::TopK(k) => Select::TopK(*k),
+    };
+    let spec = EncoderSpec { scale: sae.scale, bias: &sae.bias, gain: sae.gain.as_deref(), select };
+    let sparse = device.encode(&rows, matrix, &spec);
+    SparseRows::new(sae.d_sae(), sparse.ptr, sparse.ids, sparse.vals)
+        .map_err(|source| Error::Rows { layer: sae.tap.layer, source })
+}
+
+/// The matrices of a layer.
+pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
+    let LayerWeights { q, k, v, o, gate, up, down, .. } = weights;
+    [q, k, v, o, gate, up, down].into_iter()
+}
+
+fn hash_tensor(hasher: &mut blake3::Hasher, tensor: &Tensor) {
+    hasher.update(format!("{tensor:?}").as_bytes());
+    hasher.update(tensor.bytes());
+}
+
+fn hash_layer(hasher: &mut blake3::Hasher, weights: &LayerWeights) {
+    for norm in [&weights.attn_norm, &weights.mlp_norm] {
+        norm.iter().for_each(|x| {
+            hasher.update(&x.to_le_bytes());
+        });
+    }
+    tensors(weights).for_each(|tensor| hash_tensor(hasher, tensor));
+}

@@ -1,0 +1,82 @@
+//! Writing an SAE in the Llama Scope layout, which this program and SAELens read.
+
+use std::path::{Path, PathBuf};
+
+use llamascope_compute::Tensor;
+use llamascope_record::{Site, Tap};
+use serde_json::json;
+
+use crate::Error;
+use crate::llama_scope::{CONFIG, WEIGHTS};
+
+/// A JumpReLU SAE as it lies in a Llama Scope folder.
+pub struct LlamaScopeFile<'a> {
+    /// Where it reads.
+    pub tap: Tap,
+    /// `[d_sae, d_in]`.
+    pub encoder: &'a Tensor,
+    /// `[d_sae]`.
+    pub encoder_bias: &'a Tensor,
+    /// `[d_in, d_sae]`.
+    pub decoder: &'a Tensor,
+    /// `[d_in]`.
+    pub decoder_bias: &'a Tensor,
+    /// Threshold in units of the normalised activations.
+    pub jump_relu_threshold: f64,
+    /// Mean length of the rows of the training text.
+    pub average_norm: f64,
+    /// Active features a token that it was made for.
+    pub top_k: usize,
+}
+
+/// Makes the folder `{prefix}-L{layer}{position}-{expansion}x` in `root` and writes the SAE into it.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn save_llama_scope(root: &Path, prefix: &str, sae: &LlamaScopeFile<'_>) -> Result<PathBuf, Error> {
+    let (d_sae, d_in) = (sae.encoder.n_rows(), sae.encoder.n_cols());
+    let position = match sae.tap.site {
+        Site::ResidPost => "R",
+        Site::AttnOut => "A",
+        Site::MlpOut => "M",
+        Site::MlpIn => "TC",
+    };
+    let folder = root.join(format!("{prefix}-L{}{position}-{}x", sae.tap.layer, d_sae / d_in));
+    let weights = folder.join(WEIGHTS);
+    let config = folder.join(CONFIG);
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::Io { path, source }
+    };
+    let parent = weights.parent().unwrap_or(&folder);
+    std::fs::create_dir_all(parent).map_err(io(parent))?;
+    let hook = sae.tap.to_string();
+    let hyperparams = json!({
+        "hook_point_in": hook,
+        "hook_point_out": hook,
+        "dtype": "torch.bfloat16",
+        "use_decoder_bias": true,
+        "apply_decoder_bias_to_pre_encoder": false,
+        "expansion_factor": d_sae / d_in,
+        "d_model": d_in,
+        "d_sae": d_sae,
+        "norm_activation": "dataset-wise",
+        "dataset_average_activation_norm": {"in": sae.average_norm, "out": sae.average_norm},
+        "sparsity_include_decoder_norm": true,
+        "use_glu_encoder": false,
+        "act_fn": "jumprelu",
+        "jump_relu_threshold": sae.jump_relu_threshold,
+        "top_k": sae.top_k,
+    });
+    llamascope_weights::save(
+        &weights,
+        &[
+            ("encoder.weight", sae.encoder),
+            ("encoder.bias", sae.encoder_bias),
+            ("decoder.weight", sae.decoder),
+            ("decoder.bias", sae.decoder_bias),
+        ],
+    )?;
+    std::fs::write(&config, format!("{hyperparams:#}\n")).map_err(io(&config))?;
+    Ok(folder)
+}

@@ -1,0 +1,83 @@
+//! A file mapped into memory for reading.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llamascope_compute::{Bytes, Tensor};
+use memmap2::Mmap;
+
+use crate::Error;
+
+/// A mapped file. Nobody may shorten it while it is mapped: a read past its new end kills the process (SIGBUS).
+pub(crate) struct Mapped {
+    path: PathBuf,
+    map: Arc<Mmap>,
+}
+
+impl Mapped {
+    /// Maps a regular file.
+    #[allow(unsafe_code)]
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        // Asked first, because opening a pipe would wait for its writer.
+        let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        if !kind.is_file() {
+            let found = if kind.is_dir() { "a folder" } else { "something else" };
+            return Err(Error::malformed(path, format!("expected a file, found {found}")));
+        }
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        // SAFETY: the map is only read. Its bytes change only if somebody changes the file meanwhile, which the
+        // crate's documentation forbids; every value read from them is plain bytes, valid whatever they are.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Mapped { path: path.into(), map: Arc::new(map) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// A range of it that keeps the map alive.
+    ///
+    /// # Panics
+    /// When the range is not inside the file.
+    pub fn share(&self, range: Range<usize>) -> Bytes {
+        Bytes::new(self.map.clone(), range)
+    }
+
+    /// Where in this file the bytes of `tensor` lie, if they do.
+    fn range_of(&self, tensor: &Tensor) -> Option<Range<usize>> {
+        let bytes = tensor.bytes();
+        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
+        let range = start..start.checked_add(bytes.len())?;
+        (range.end <= self.map.len() && !range.is_empty()).then_some(range)
+    }
+
+    /// Asks the system to read the tensor in; true when it is one of this file's.
+    pub fn will_need(&self, tensor: &Tensor) -> bool {
+        let Some(range) = self.range_of(tensor) else { return false };
+        // Advice that is not taken costs speed alone, so an error is none.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        #[cfg(not(unix))]
+        let _ = range;
+        true
+    }
+
+    /// Tells the system that the tensor's pages may go; true when it is one of this file's.
+    #[allow(unsafe_code)]
+    pub fn dont_need(&self, tensor: &Tensor) -> bool {
+        let Some(range) = self.range_of(tensor) else { return false };
+        // SAFETY: the map is shared and read-only, so dropped pages come back with the same bytes from the file.
+        #[cfg(unix)]
+        let _ =
+            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        #[cfg(not(unix))]
+        let _ = range;
+        true
+    }
+}
