@@ -26,6 +26,8 @@ const CHUNK_ROWS: usize = 1024;
 const THRESHOLD_ROWS: usize = 1000;
 /// A row longer than this many times the median is an attention sink, not a word.
 const MASSIVE: f32 = 10.0;
+/// A number this many standard deviations of the usual rows away is part of what makes a row massive.
+const SINK: f32 = 5.0;
 
 /// What dictionaries to make.
 #[derive(Clone, Debug)]
@@ -164,14 +166,16 @@ struct Exemplars {
 impl Exemplars {
     fn choose(device: &Cpu, ids: &[u32], rows: &Rows, d_sae: usize, l0: usize) -> Self {
         let d = rows.d();
-        let usual = usual_rows(rows);
+        let (usual, massive) = usual_and_massive_rows(rows);
         let (mean, deviation) = moments(rows, &usual);
+        let sinks = sink_dimensions(rows, &massive, &deviation);
         let (mut encoder, mut bias) = (Vec::with_capacity(d_sae * d), Vec::with_capacity(d_sae));
         let mut decoder = vec![0f32; d * d_sae];
         for (feature, row) in exemplars(ids, &usual, d_sae).into_iter().enumerate() {
             let centred: Vec<f32> = rows.row(row).iter().zip(&mean).map(|(x, mean)| x - mean).collect();
             let length = norm(&centred);
-            let scaled: Vec<f32> = centred.iter().zip(&deviation).map(|(x, deviation)| x / deviation).collect();
+            let scaled = centred.iter().zip(&deviation).zip(&sinks);
+            let scaled: Vec<f32> = scaled.map(|((x, dev), sink)| if *sink { 0.0 } else { x / dev }).collect();
             let scaled_length = norm(&scaled);
             let weights = scaled.iter().zip(&deviation).map(|(x, deviation)| x / scaled_length / deviation);
             // The bias belongs to the weights as they will be stored.
@@ -218,13 +222,20 @@ fn norm(row: &[f32]) -> f32 {
     row.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE)
 }
 
-/// The rows that are not massive.
-fn usual_rows(rows: &Rows) -> Vec<usize> {
+/// The rows that are not massive, and those that are.
+fn usual_and_massive_rows(rows: &Rows) -> (Vec<usize>, Vec<usize>) {
     let norms: Vec<f32> = (0..rows.n()).map(|row| norm(rows.row(row))).collect();
     let mut sorted = norms.clone();
     sorted.sort_by(f32::total_cmp);
     let limit = MASSIVE * sorted[sorted.len() / 2];
-    (0..rows.n()).filter(|row| norms[*row] <= limit).collect()
+    (0..rows.n()).partition(|row| norms[*row] <= limit)
+}
+
+/// The dimensions in which massive rows stand out from the usual ones: features that read them would all be active
+/// there at once.
+fn sink_dimensions(rows: &Rows, massive: &[usize], deviation: &[f32]) -> Vec<bool> {
+    let stands_out = |d: usize| massive.iter().any(|row| rows.row(*row)[d].abs() > SINK * deviation[d]);
+    (0..rows.d()).map(stands_out).collect()
 }
 
 /// Mean and standard deviation by dimension.
