@@ -74,6 +74,12 @@ impl Tensor {
         Tensor::new(name, Dtype::F32, shape, Bytes::from_vec(bytes))
     }
 
+    /// A tensor that owns numbers rounded to bf16.
+    pub fn from_f32_rounded_to_bf16(name: &str, shape: Vec<usize>, values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
+        Tensor::new(name, Dtype::Bf16, shape, Bytes::from_vec(bytes))
+    }
+
     /// Its name in the file, for messages.
     pub fn name(&self) -> &str {
         &self.name

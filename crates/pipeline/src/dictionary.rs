@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use llamascope_compute::{Bytes, Cpu, Device, Dtype, Precision, Rows, Tensor};
+use llamascope_compute::{Cpu, Device, Precision, Rows, Tensor};
 use llamascope_model::{Batch, Checkpoint, llama::each_layer};
 use llamascope_record::sentence::read_sentences;
 use llamascope_record::{Site, Tap, Tokens};
@@ -169,7 +169,7 @@ impl Exemplars {
         let (usual, massive) = usual_and_massive_rows(rows);
         let (mean, deviation) = moments(rows, &usual);
         let sinks = sink_dimensions(rows, &massive, &deviation);
-        let (mut encoder, mut bias) = (Vec::with_capacity(d_sae * d), Vec::with_capacity(d_sae));
+        let mut encoder = Vec::with_capacity(d_sae * d);
         let mut decoder = vec![0f32; d * d_sae];
         for (feature, row) in exemplars(ids, &usual, d_sae).into_iter().enumerate() {
             let centred: Vec<f32> = rows.row(row).iter().zip(&mean).map(|(x, mean)| x - mean).collect();
@@ -177,21 +177,20 @@ impl Exemplars {
             let scaled = centred.iter().zip(&deviation).zip(&sinks);
             let scaled: Vec<f32> = scaled.map(|((x, dev), sink)| if *sink { 0.0 } else { x / dev }).collect();
             let scaled_length = norm(&scaled);
-            let weights = scaled.iter().zip(&deviation).map(|(x, deviation)| x / scaled_length / deviation);
-            // The bias belongs to the weights as they will be stored.
-            let weights: Vec<f32> = weights.map(|w| half::bf16::from_f32(w).to_f32()).collect();
-            bias.push(-weights.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>());
-            encoder.extend(weights);
+            encoder.extend(scaled.iter().zip(&deviation).map(|(x, deviation)| x / scaled_length / deviation));
             for (column, x) in centred.iter().enumerate() {
                 decoder[column * d_sae + feature] = x / length;
             }
         }
-        let encoder = bf16("encoder.weight", vec![d_sae, d], &encoder);
+        let encoder = Tensor::from_f32_rounded_to_bf16("encoder.weight", vec![d_sae, d], &encoder);
+        // The bias belongs to the weights as they are stored.
+        let at_mean = |weights: &[f32]| weights.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>();
+        let bias: Vec<f32> = encoder.to_f32().chunks_exact(d).map(|weights| -at_mean(weights)).collect();
         let threshold = threshold(device, rows, &usual, &encoder, &bias, l0);
         Exemplars {
             encoder,
             bias: Tensor::from_f32("encoder.bias", vec![d_sae], &bias),
-            decoder: bf16("decoder.weight", vec![d, d_sae], &decoder),
+            decoder: Tensor::from_f32_rounded_to_bf16("decoder.weight", vec![d, d_sae], &decoder),
             mean: Tensor::from_f32("decoder.bias", vec![d], &mean),
             threshold,
         }
@@ -211,11 +210,6 @@ impl Exemplars {
         };
         Ok(save_llama_scope(root, "Exemplar", &file)?)
     }
-}
-
-fn bf16(name: &str, shape: Vec<usize>, values: &[f32]) -> Tensor {
-    let bytes = values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
-    Tensor::new(name, Dtype::Bf16, shape, Bytes::from_vec(bytes))
 }
 
 fn norm(row: &[f32]) -> f32 {

@@ -1,5 +1,5 @@
 //! A folder in the Hugging Face layout: `model.safetensors`, or shards and `model.safetensors.index.json`
-//! (<https://huggingface.co/docs/transformers/big_models>).
+//! as transformers writes it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

@@ -1,4 +1,4 @@
-//! The header of a safetensors file (<https://huggingface.co/docs/safetensors>): eight bytes of length, that much JSON
+//! The header of a safetensors file as the safetensors crate documents it: eight bytes of length, that much JSON
 //! with type, shape and offsets of each tensor, then the data, without holes.
 //!
 //! Stricter than the `safetensors` crate, whose types are used, and with the tensor named in every message.
