@@ -77,6 +77,15 @@ pub struct RopeTable {
     pub sin: Vec<f32>,
 }
 
+/// An RMSNorm.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// Factor by column, `[d]`; none means 1.
+    pub gain: Option<&'a [f32]>,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
 /// Which values of an encoded row are active. Only positive values ever are.
 #[derive(Clone, Copy, Debug)]
 pub enum Select<'a> {
@@ -153,11 +162,20 @@ pub trait Device: Send + Sync {
     /// The rows `which`, in that order.
     fn gather(&self, x: &Self::Rows, which: &[usize]) -> Self::Rows;
 
-    /// `gain * x / sqrt(mean(x^2) + eps)` by row (Zhang & Sennrich 2019, arXiv 1910.07467).
-    fn rms_norm(&self, x: &Self::Rows, gain: &[f32], eps: f32) -> Self::Rows;
+    /// `gain * x / sqrt(mean(x^2) + eps)` by row (Zhang & Sennrich 2019, arXiv 1910.07467); no gain means 1.
+    fn rms_norm(&self, x: &Self::Rows, norm: Norm<'_>) -> Self::Rows;
 
     /// `x . w^T`, `[n, out]`.
     fn linear(&self, x: &Self::Rows, w: &Self::Matrix) -> Self::Rows;
+
+    /// `into += x . w^T`.
+    fn linear_add(&self, x: &Self::Rows, w: &Self::Matrix, into: &mut Self::Rows);
+
+    /// `rms_norm(x) . w^T` for several matrices.
+    fn norm_linear<const N: usize>(&self, x: &Self::Rows, norm: Norm<'_>, w: [&Self::Matrix; N]) -> [Self::Rows; N];
+
+    /// `silu(y . gate^T) * (y . up^T)` where `y = rms_norm(x)` (Shazeer 2020, arXiv 2002.05202).
+    fn norm_swiglu(&self, x: &Self::Rows, norm: Norm<'_>, gate: &Self::Matrix, up: &Self::Matrix) -> Self::Rows;
 
     /// `x += y`.
     fn add(&self, x: &mut Self::Rows, y: &Self::Rows);
@@ -174,9 +192,6 @@ pub trait Device: Send + Sync {
         heads: Heads,
         spans: &[Range<usize>],
     ) -> Self::Rows;
-
-    /// `gate = silu(gate) * up` (Shazeer 2020, arXiv 2002.05202).
-    fn silu_mul(&self, gate: &mut Self::Rows, up: &Self::Rows);
 
     /// The first row that holds a number that is not finite.
     fn non_finite_row(&self, x: &Self::Rows) -> Option<usize>;

@@ -8,6 +8,6 @@ pub mod dtype;
 pub mod tensor;
 
 pub use cpu::{Cpu, Kernel, Precision};
-pub use device::{Device, DeviceInfo, EncoderSpec, Heads, RopeTable, Rows, Select, Sparse};
+pub use device::{Device, DeviceInfo, EncoderSpec, Heads, Norm, RopeTable, Rows, Select, Sparse};
 pub use dtype::Dtype;
 pub use tensor::{Bytes, ShapeError, Tensor};

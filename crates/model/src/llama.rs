@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use llamascope_compute::{Device, Heads, RopeTable, Rows};
+use llamascope_compute::{Device, Heads, Norm, RopeTable, Rows};
 use llamascope_record::{Site, Tokens};
 
 use crate::{Checkpoint, Config, Error, LayerWeights, RopeLayout, RopeScaling};
@@ -102,8 +102,10 @@ impl<'a, D: Device> Llama<'a, D> {
     /// # Errors
     /// When the checkpoint lacks the final norm or the head.
     pub fn logits(&self, x: &D::Rows) -> Result<D::Rows, Error> {
-        let normed = self.device.rms_norm(x, &self.checkpoint.final_norm()?, self.checkpoint.config.rms_eps);
-        Ok(self.device.linear(&normed, &self.device.matrix(&self.checkpoint.head()?)))
+        let gain = self.checkpoint.final_norm()?;
+        let norm = Norm { gain: Some(&gain), eps: self.checkpoint.config.rms_eps };
+        let [logits] = self.device.norm_linear(x, norm, [&self.device.matrix(&self.checkpoint.head()?)]);
+        Ok(logits)
     }
 }
 
@@ -113,28 +115,24 @@ impl<D: Device> Layer<'_, D> {
         let (dev, block, config) = (self.llama.device, &self.block, &self.llama.checkpoint.config);
         let heads = Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads, head_dim: config.head_dim };
 
-        let normed = dev.rms_norm(x, &block.attn_norm, config.rms_eps);
-        let mut q = dev.linear(&normed, &block.q);
-        let mut k = dev.linear(&normed, &block.k);
-        let v = dev.linear(&normed, &block.v);
+        let norm = |gain| Norm { gain, eps: config.rms_eps };
+
+        let [mut q, mut k, v] = dev.norm_linear(x, norm(Some(&block.attn_norm)), [&block.q, &block.k, &block.v]);
         dev.rope(&mut q, &self.llama.rope, &batch.positions);
         dev.rope(&mut k, &self.llama.rope, &batch.positions);
-        let attn_out = dev.linear(&dev.attention(&q, &k, &v, heads, &batch.spans), &block.o);
-        dev.add(x, &attn_out);
+        let attended = dev.attention(&q, &k, &v, heads, &batch.spans);
+        dev.linear_add(&attended, &block.o, x);
         match site {
-            Some(Site::AttnOut) => tap(&attn_out),
+            Some(Site::AttnOut) => tap(&dev.linear(&attended, &block.o)),
             // TransformerLens reads `hook_normalized` before the norm's gain is multiplied in.
-            Some(Site::MlpIn) => tap(&dev.rms_norm(x, &vec![1.0; config.d_model], config.rms_eps)),
+            Some(Site::MlpIn) => tap(&dev.rms_norm(x, norm(None))),
             _ => {}
         }
 
-        let mlp_in = dev.rms_norm(x, &block.mlp_norm, config.rms_eps);
-        let mut hidden = dev.linear(&mlp_in, &block.gate);
-        dev.silu_mul(&mut hidden, &dev.linear(&mlp_in, &block.up));
-        let mlp_out = dev.linear(&hidden, &block.down);
-        dev.add(x, &mlp_out);
+        let hidden = dev.norm_swiglu(x, norm(Some(&block.mlp_norm)), &block.gate, &block.up);
+        dev.linear_add(&hidden, &block.down, x);
         match site {
-            Some(Site::MlpOut) => tap(&mlp_out),
+            Some(Site::MlpOut) => tap(&dev.linear(&hidden, &block.down)),
             Some(Site::ResidPost) => tap(x),
             _ => {}
         }

@@ -94,7 +94,7 @@ impl Packed {
             }
             for (r, scores) in scores.chunks_exact_mut(stride).take(count).enumerate() {
                 let (past, future) = scores.split_at_mut(first + r + 1);
-                kernel.vectorize(|| softmax(past, scale));
+                softmax(kernel, past, scale);
                 future.fill(0.0);
             }
             for dim in (0..self.dims).step_by(width) {

@@ -1,5 +1,9 @@
 //! What is done number by number or row by row: in fixed lanes, so that every instruction set gives the same bits.
 
+#![allow(unsafe_code)] // what `vectorized` expands to
+
+use super::kernel::vectorized;
+
 /// Lanes of a sum over a row.
 const LANES: usize = 16;
 
@@ -33,12 +37,19 @@ pub(super) fn fold(row: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, op: 
     reduce(lanes, op)
 }
 
-#[inline(always)]
-pub(super) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
-    let squares = fold(x, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b);
-    let inverse = 1.0 / (squares / x.len() as f32 + eps).sqrt();
-    for (x, gain) in x.iter_mut().zip(gain) {
-        *x = *gain * (*x * inverse);
+vectorized! {
+    /// RMSNorm of a row.
+    pub(super) fn rms_norm(x: &[f32], gain: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+        let squares = fold(x, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b);
+        let inverse = 1.0 / (squares / x.len() as f32 + eps).sqrt();
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = *x * inverse;
+        }
+        if let Some(gain) = gain {
+            for (out, gain) in out.iter_mut().zip(gain) {
+                *out *= *gain;
+            }
+        }
     }
 }
 
@@ -65,23 +76,26 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { result }
 }
 
-#[inline(always)]
-pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + exp(-*gate)) * *up;
+vectorized! {
+    /// `out = silu(gate) * up`.
+    pub(super) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = *gate / (1.0 + exp(-*gate)) * *up;
+        }
     }
 }
 
-/// Softmax of `scale * scores`.
-#[inline(always)]
-pub(super) fn softmax(scores: &mut [f32], scale: f32) {
-    let max = fold(scores, f32::NEG_INFINITY, f32::max, f32::max) * scale;
-    for score in scores.iter_mut() {
-        *score = exp(score.mul_add(scale, -max));
-    }
-    let inverse = 1.0 / fold(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
-    for score in scores.iter_mut() {
-        *score *= inverse;
+vectorized! {
+    /// Softmax of `scale * scores`.
+    pub(super) fn softmax(scores: &mut [f32], scale: f32) {
+        let max = fold(scores, f32::NEG_INFINITY, f32::max, f32::max) * scale;
+        for score in scores.iter_mut() {
+            *score = exp(score.mul_add(scale, -max));
+        }
+        let inverse = 1.0 / fold(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
+        for score in scores.iter_mut() {
+            *score *= inverse;
+        }
     }
 }
 
@@ -129,13 +143,11 @@ mod tests {
         let row: Vec<f32> = (0..173).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.21).collect();
         let gain: Vec<f32> = row.iter().map(|x| 1.0 + x * 0.01).collect();
         let run = |kernel: Kernel| {
-            kernel.vectorize(|| {
-                let (mut norm, mut soft, mut gate) = (row.clone(), row.clone(), row.clone());
-                rms_norm(&mut norm, &gain, 1e-5);
-                softmax(&mut soft, 0.3);
-                silu_mul(&mut gate, &gain);
-                [norm, soft, gate].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
-            })
+            let (mut norm, mut soft, mut gate) = (row.clone(), row.clone(), row.clone());
+            rms_norm(kernel, &row, Some(&gain), 1e-5, &mut norm);
+            softmax(kernel, &mut soft, 0.3);
+            silu_mul(kernel, &row, &gain, &mut gate);
+            [norm, soft, gate].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         };
         let expected = run(Kernel::Portable);
         for kernel in Kernel::available() {
@@ -145,15 +157,16 @@ mod tests {
 
     #[test]
     fn rms_norm_and_softmax_follow_their_formulas() {
-        let mut x = vec![3.0, -4.0, 0.0, 5.0, 1.0];
+        let x = vec![3.0, -4.0, 0.0, 5.0, 1.0];
+        let mut normed = x.clone();
         let rms = ((9.0 + 16.0 + 25.0 + 1.0) / 5.0f64 + 1e-5).sqrt();
         let expected: Vec<f64> = x.iter().zip([1.0, 2.0, 3.0, 4.0, 5.0]).map(|(x, g)| *x as f64 / rms * g).collect();
-        rms_norm(&mut x, &[1.0, 2.0, 3.0, 4.0, 5.0], 1e-5);
-        for (a, b) in x.iter().zip(expected) {
+        rms_norm(Kernel::detect(), &x, Some(&[1.0, 2.0, 3.0, 4.0, 5.0]), 1e-5, &mut normed);
+        for (a, b) in normed.iter().zip(expected) {
             assert!((*a as f64 - b).abs() < 1e-6 * b.abs().max(1.0));
         }
         let mut s = vec![1.0, 2.0, 3.0];
-        softmax(&mut s, 2.0);
+        softmax(Kernel::detect(), &mut s, 2.0);
         let sum = 2f64.exp() + 4f64.exp() + 6f64.exp();
         for (a, e) in s.iter().zip([2f64, 4.0, 6.0]) {
             assert!((*a as f64 - e.exp() / sum).abs() < 1e-7);

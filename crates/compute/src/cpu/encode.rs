@@ -1,9 +1,13 @@
 //! Sparse encoding: pre-activations are computed a block at a time and only the active ones are kept, so that no
 //! `[n, d_sae]` array ever exists.
 
+#![allow(unsafe_code)] // what `vectorized` expands to
+
 use rayon::prelude::*;
 
 use super::gemm::{self, Packed};
+use super::kernel::vectorized;
+use super::tiles::F32Tiles;
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
 
@@ -23,16 +27,15 @@ fn by_value_then_id(a: &Active, b: &Active) -> std::cmp::Ordering {
 pub(super) fn encode(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
     assert_eq!(x.d(), w.n_cols(), "{w:?} does not fit rows of {}", x.d());
     assert_eq!(spec.bias.len(), w.n_rows());
-    let packed = Packed::new(kernel, Precision::F32, x);
+    let packed = Packed::new(F32Tiles { kernel, precision: Precision::F32 }, x, None);
     let blocks: Vec<Vec<Active>> = gemm::blocks(x.n(), w.n_rows())
-        .map_init(Vec::new, |scratch: &mut Vec<f32>, ((t0, t), (n0, n))| {
-            scratch.resize(t * n, 0.0);
-            gemm::block(kernel, Precision::F32, &packed, w, (t0, t), (n0, n), scratch);
+        .map_init(Vec::new, |dots, block| {
+            gemm::multiply(&packed, w, block, dots);
             let mut active = Vec::new();
-            for (row, dots) in scratch.chunks_exact_mut(n).enumerate() {
-                kernel.vectorize(|| values(dots, n0, spec));
+            for (row, dots) in dots.chunks_exact_mut(block.n).enumerate() {
+                values(kernel, dots, block.n0, spec);
                 let start = active.len();
-                collect(dots, t0 + row, n0, spec, &mut active);
+                collect(dots, block.t0 + row, block.n0, spec, &mut active);
                 if let Select::TopK(k) = spec.select {
                     // More than k of one block can never be among the k of the row.
                     keep_top(&mut active, start, k);
@@ -44,15 +47,16 @@ pub(super) fn encode(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_
     gather(x.n(), &blocks, spec)
 }
 
-/// Dot products to values, in place.
-#[inline(always)]
-fn values(dots: &mut [f32], n0: usize, spec: &EncoderSpec<'_>) {
-    for (dot, bias) in dots.iter_mut().zip(&spec.bias[n0..]) {
-        *dot = spec.scale.mul_add(*dot, *bias);
-    }
-    if let Some(gain) = spec.gain {
-        for (h, gain) in dots.iter_mut().zip(&gain[n0..]) {
-            *h *= *gain;
+vectorized! {
+    /// Dot products to values, in place.
+    fn values(dots: &mut [f32], n0: usize, spec: &EncoderSpec<'_>) {
+        for (dot, bias) in dots.iter_mut().zip(&spec.bias[n0..]) {
+            *dot = spec.scale.mul_add(*dot, *bias);
+        }
+        if let Some(gain) = spec.gain {
+            for (h, gain) in dots.iter_mut().zip(&gain[n0..]) {
+                *h *= *gain;
+            }
         }
     }
 }
@@ -130,8 +134,8 @@ mod tests {
         let w = Tensor::from_f32("w", vec![d_sae, d], &numbers(d_sae * d, 2));
         let (bias, gain) = (numbers(d_sae, 3), numbers(d_sae, 4).iter().map(|g| g.abs() + 0.5).collect::<Vec<_>>());
         let thresholds: Vec<f32> = numbers(d_sae, 5).iter().map(|t| 3.0 * t).collect();
-        let mut dots = Rows::zeros(n, d_sae);
-        gemm::linear(Kernel::Portable, Precision::F32, &x, &w, &mut dots);
+        let tiles = F32Tiles { kernel: Kernel::Portable, precision: Precision::F32 };
+        let dots = gemm::linear(&Packed::new(tiles, &x, None), &w);
         for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(7), Select::TopK(200)] {
             for gain in [None, Some(&gain[..])] {
                 let spec = EncoderSpec { scale: 1.7, bias: &bias, gain, select };

@@ -3,110 +3,106 @@
 //! `x` is packed once into panels of `width` rows side by side (`[panel][k][width]`); weights are unpacked a few rows
 //! and `KC` columns at a time into a buffer that stays in the first-level cache, whatever their stored type, and
 //! serve as the broadcast operand (Goto & van de Geijn 2008 with the roles exchanged). The sum over k is made in chunks
-//! of `KC`, each a chain of fused multiply-adds from 0, added in ascending order: a definition that knows no batch.
+//! of `KC`, each a tile's sum from 0, added in ascending order: a definition that knows no batch.
 
 #![allow(unsafe_code)]
 
-use half::f16;
 use rayon::prelude::*;
 
-use super::Precision;
-use super::kernel::{Kernel, MAX_ROWS, MAX_WIDTH, View};
-use crate::{Dtype, Rows, Tensor};
+use super::elementwise;
+use super::kernel::{MAX_ROWS, MAX_WIDTH, View};
+use super::tiles::{KC, Tiles};
+use crate::{Norm, Rows, Tensor};
 
-/// Columns of weights in a chunk: a multiple of every block length, small enough for 12 rows to stay in L1.
-pub(super) const KC: usize = 768;
 /// Rows of weights that one task computes: a multiple of every kernel's tile.
 const NB: usize = 96;
 /// Rows of `x` that one task computes: with `KC` columns they fill a second-level cache.
 const TB: usize = 512;
 
-/// Stored numbers to f32, rounded as the precision says.
-#[inline(always)]
-pub(super) fn unpack(dtype: Dtype, src: &[u8], precision: Precision, dst: &mut [f32]) {
-    dtype.dequantize(src, dst);
-    match precision {
-        Precision::F32 => {}
-        Precision::F16 if dtype == Dtype::F16 => {}
-        Precision::F16 => dst.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
-        Precision::Bf16 if dtype == Dtype::Bf16 => {}
-        Precision::Bf16 => dst.iter_mut().for_each(|x| *x = round_to_bf16(*x)),
-    }
-}
-
-/// To the nearest bf16, ties to even. NaN stays NaN.
-#[inline(always)]
-fn round_to_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    if x.is_nan() { x } else { f32::from_bits(rounded) }
-}
-
 /// Rows side by side in panels. The last panel is as wide as it must be: a full or a half width.
-pub(super) struct Packed {
+pub(super) struct Packed<T: Tiles> {
     n: usize,
     k: usize,
-    width: usize,
-    data: Vec<f32>,
+    tiles: T,
+    data: Vec<T::Number>,
 }
 
-impl Packed {
-    pub(super) fn new(kernel: Kernel, precision: Precision, x: &Rows) -> Self {
-        let (n, k, width) = (x.n(), x.d(), kernel.width());
+impl<T: Tiles> Packed<T> {
+    /// Packs rows, after a norm if one is given.
+    pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
+        let (n, k, width, numbers) = (x.n(), x.d(), tiles.width(), T::numbers(x.d()));
         let last = n % width;
         let padded = n / width * width + if last == 0 { 0 } else { width >> (last <= width / 2) as u32 };
-        let mut data = vec![0.0; padded * k];
-        data.par_chunks_mut((width * k).max(1)).enumerate().for_each(|(panel, data)| {
-            kernel.vectorize(|| {
-                let w = data.len() / k;
-                let rows = (panel * width)..n.min(panel * width + w);
-                for (c, row) in rows.enumerate() {
-                    for (x, out) in x.row(row).iter().zip(data[c..].iter_mut().step_by(w)) {
-                        *out = if precision == Precision::Bf16 { round_to_bf16(*x) } else { *x };
+        let mut data = vec![T::Number::default(); padded * numbers];
+        data.par_chunks_mut((width * numbers).max(1)).enumerate().for_each_init(Vec::new, |normed, (panel, data)| {
+            let rows = &x.data()[panel * width * k..];
+            let rows = &rows[..rows.len().min(width * k)];
+            let rows = match norm {
+                Some(Norm { gain, eps }) => {
+                    normed.resize(rows.len(), 0.0);
+                    for (row, normed) in rows.chunks_exact(k).zip(normed.chunks_exact_mut(k)) {
+                        elementwise::rms_norm(tiles.kernel(), row, gain, eps, normed);
                     }
+                    &normed[..]
                 }
-            });
+                None => rows,
+            };
+            tiles.pack(rows, k, data.len() / numbers, data);
         });
-        Packed { n, k, width, data }
+        Packed { n, k, tiles, data }
     }
 
     /// First row, width and numbers of a panel.
-    fn panel(&self, panel: usize) -> (usize, usize, &[f32]) {
-        let start = panel * self.width;
-        let data = &self.data[start * self.k..];
-        let data = &data[..data.len().min(self.width * self.k)];
-        (start, data.len() / self.k, data)
+    fn panel(&self, panel: usize) -> (usize, usize, &[T::Number]) {
+        let (width, numbers) = (self.tiles.width(), T::numbers(self.k));
+        let start = panel * width;
+        let data = &self.data[start * numbers..];
+        let data = &data[..data.len().min(width * numbers)];
+        (start, data.len() / numbers, data)
     }
 }
 
-/// Columns `n0..n0 + n` of the product for the rows `t0..t0 + t` into `out[t, n]`.
-pub(super) fn block(
-    kernel: Kernel,
-    precision: Precision,
-    x: &Packed,
-    w: &Tensor,
-    (t0, t): (usize, usize),
-    (n0, n): (usize, usize),
-    out: &mut [f32],
-) {
-    let (dtype, rows) = (w.dtype(), kernel.rows());
+/// A rectangle of a product: rows `t0..t0 + t` of `x` and rows `n0..n0 + n` of the weights.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub t0: usize,
+    pub t: usize,
+    pub n0: usize,
+    pub n: usize,
+}
+
+/// The blocks of the product of `x_rows` rows with `w_rows` rows of weights, in parallel.
+pub(super) fn blocks(x_rows: usize, w_rows: usize) -> impl IndexedParallelIterator<Item = Block> {
+    let across = w_rows.div_ceil(NB);
+    (0..x_rows.div_ceil(TB) * across).into_par_iter().map(move |task| {
+        let (t0, n0) = (task / across * TB, task % across * NB);
+        Block { t0, t: TB.min(x_rows - t0), n0, n: NB.min(w_rows - n0) }
+    })
+}
+
+/// A block of the product into `out [t, n]`.
+pub(super) fn multiply<T: Tiles>(x: &Packed<T>, w: &Tensor, block: Block, out: &mut Vec<f32>) {
+    let Block { t0, t, n0, n } = block;
+    let (tiles, dtype) = (x.tiles, w.dtype());
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-    let mut weights = [0f32; MAX_ROWS * KC];
+    out.resize(t * n, 0.0);
+    let stride = T::numbers(KC);
+    let mut weights = [T::Number::default(); MAX_ROWS * KC];
     let mut tile = [0f32; MAX_ROWS * MAX_WIDTH];
+    tiles.prepare(true);
     for k0 in (0..x.k).step_by(KC) {
         let kc = KC.min(x.k - k0);
-        for r0 in (0..n).step_by(rows) {
-            let r_n = rows.min(n - r0);
-            kernel.vectorize(|| {
-                for (r, weights) in weights.chunks_exact_mut(KC).take(r_n).enumerate() {
-                    let row = &w.row(n0 + r0 + r)[k0 / block_len * block_bytes..][..kc / block_len * block_bytes];
-                    unpack(dtype, row, precision, &mut weights[..kc]);
-                }
-            });
-            for panel in t0 / x.width..(t0 + t).div_ceil(x.width) {
+        let len = T::numbers(kc);
+        for r0 in (0..n).step_by(tiles.rows()) {
+            let r_n = tiles.rows().min(n - r0);
+            for (r, weights) in weights.chunks_exact_mut(stride).take(r_n).enumerate() {
+                let row = &w.row(n0 + r0 + r)[k0 / block_len * block_bytes..][..kc / block_len * block_bytes];
+                tiles.unpack(dtype, row, &mut weights[..len]);
+            }
+            for panel in t0 / tiles.width()..(t0 + t).div_ceil(tiles.width()) {
                 let (start, width, data) = x.panel(panel);
-                let view = View { data: &data[k0 * width..][..kc * width], stride: width };
-                kernel.tile(width, kc, view, View { data: &weights, stride: KC }, &mut tile);
+                let data = &data[k0 / T::PER * width..][..len * width];
+                tiles.tile(width, len, View { data, stride: width }, View { data: &weights, stride }, &mut tile);
                 let t_n = width.min(x.n - start);
                 let out = &mut out[(start - t0) * n..][..t_n * n];
                 for (c, out) in out.chunks_exact_mut(n).enumerate() {
@@ -121,35 +117,59 @@ pub(super) fn block(
             }
         }
     }
+    tiles.prepare(false);
 }
 
-/// Calls `task` for every block of the product of `n_rows` rows with `w_rows` rows of weights, in parallel:
-/// `task((t0, t), (n0, n))`.
-pub(super) fn blocks(n_rows: usize, w_rows: usize) -> impl ParallelIterator<Item = ((usize, usize), (usize, usize))> {
-    let w_blocks = w_rows.div_ceil(NB);
-    (0..n_rows.div_ceil(TB) * w_blocks).into_par_iter().map(move |task| {
-        let (t0, n0) = (task / w_blocks * TB, task % w_blocks * NB);
-        ((t0, TB.min(n_rows - t0)), (n0, NB.min(w_rows - n0)))
-    })
+/// `x . w^T`.
+pub(super) fn linear<T: Tiles>(x: &Packed<T>, w: &Tensor) -> Rows {
+    let mut out = Rows::zeros(x.n, w.n_rows());
+    for_blocks(x, [w], &mut out, |[product], out| out.copy_from_slice(product));
+    out
 }
 
-/// `out = x . w^T`.
-pub(super) fn linear(kernel: Kernel, precision: Precision, x: &Rows, w: &Tensor, out: &mut Rows) {
-    assert_eq!(x.d(), w.n_cols(), "{w:?} does not fit rows of {}", x.d());
-    assert_eq!((out.n(), out.d()), (x.n(), w.n_rows()));
-    let packed = Packed::new(kernel, precision, x);
+/// `into += x . w^T`.
+pub(super) fn linear_add<T: Tiles>(x: &Packed<T>, w: &Tensor, into: &mut Rows) {
+    for_blocks(x, [w], into, |[product], out| {
+        out.iter_mut().zip(product).for_each(|(out, product)| *out += product);
+    });
+}
+
+/// `silu(x . gate^T) * (x . up^T)`.
+pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Rows {
+    let mut out = Rows::zeros(x.n, gate.n_rows());
+    let kernel = x.tiles.kernel();
+    for_blocks(x, [gate, up], &mut out, |[gate, up], out| elementwise::silu_mul(kernel, gate, up, out));
+    out
+}
+
+/// Computes the same block of the products with several matrices, and hands each row of it to `finish`, with its place
+/// in `out`.
+fn for_blocks<T: Tiles, const N: usize>(
+    x: &Packed<T>,
+    w: [&Tensor; N],
+    out: &mut Rows,
+    finish: impl Fn([&[f32]; N], &mut [f32]) + Sync,
+) {
+    for w in w {
+        assert_eq!(x.k, w.n_cols(), "{w:?} does not fit rows of {}", x.k);
+        assert_eq!((out.n(), out.d()), (x.n, w.n_rows()), "{w:?}: rows and columns of the product");
+    }
     let (d, out) = (out.d(), SharedOut(out.data_mut().as_mut_ptr()));
     let out = &out;
-    blocks(x.n(), w.n_rows()).for_each_init(
-        || vec![0f32; TB * NB],
-        |scratch, ((t0, t), (n0, n))| {
-            let scratch = &mut scratch[..t * n];
-            block(kernel, precision, &packed, w, (t0, t), (n0, n), scratch);
-            for (row, sums) in scratch.chunks_exact(n).enumerate() {
-                // SAFETY: the blocks of different tasks do not overlap, `(t0 + row) * d + n0 + n <= out.len()`, and
+    blocks(x.n, d).for_each_init(
+        || [const { Vec::new() }; N],
+        |products, block| {
+            for (w, product) in w.iter().zip(products.iter_mut()) {
+                multiply(x, w, block, product);
+            }
+            for row in 0..block.t {
+                let products = std::array::from_fn(|i| &products[i][row * block.n..][..block.n]);
+                // SAFETY: the blocks of different tasks do not overlap, they lie inside `out` (checked above), and
                 // nobody else touches `out` before all tasks are done.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.0.add((t0 + row) * d + n0), n) };
-                out.copy_from_slice(sums);
+                let out = unsafe {
+                    std::slice::from_raw_parts_mut(out.0.add((block.t0 + row) * d + block.n0), block.n)
+                };
+                finish(products, out);
             }
         },
     );
@@ -158,22 +178,27 @@ pub(super) fn linear(kernel: Kernel, precision: Precision, x: &Rows, w: &Tensor,
 /// A pointer that tasks may share because they write to places of their own.
 struct SharedOut(*mut f32);
 
-// SAFETY: only `linear` uses it, in the way that is said there.
+// SAFETY: only `for_blocks` uses it, in the way that is said there.
 unsafe impl Sync for SharedOut {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::bf16;
+    use crate::cpu::tiles::{Bf16Tiles, F32Tiles};
+    use crate::cpu::{Kernel, Precision};
+    use crate::{Bytes, Dtype};
+    use half::{bf16, f16};
     use proptest::prelude::*;
 
-    /// The definition, word for word.
-    fn plain(x: &Rows, w: &[f32], n: usize) -> Vec<f32> {
+    /// The definition, word for word; in each pair of columns the second comes first if `swapped`.
+    fn plain(x: &Rows, w: &[f32], n: usize, swapped: bool) -> Vec<f32> {
         let k = x.d();
+        let order = |k: usize, len: usize| if swapped && (k ^ 1) < len { k ^ 1 } else { k };
         let dot = |x: &[f32], w: &[f32]| {
-            let chunks = x.chunks(KC).zip(w.chunks(KC));
-            let sums = chunks.map(|(x, w)| x.iter().zip(w).fold(0f32, |sum, (x, w)| w.mul_add(*x, sum)));
-            sums.reduce(|a, b| a + b).unwrap_or(0.0)
+            let chain = |(x, w): (&[f32], &[f32])| {
+                (0..x.len()).map(|i| order(i, x.len())).fold(0f32, |sum, i| w[i].mul_add(x[i], sum))
+            };
+            x.chunks(KC).zip(w.chunks(KC)).map(chain).reduce(|a, b| a + b).unwrap_or(0.0)
         };
         (0..x.n()).flat_map(|t| (0..n).map(move |r| (t, r))).map(|(t, r)| dot(x.row(t), &w[r * k..][..k])).collect()
     }
@@ -188,6 +213,18 @@ mod tests {
             .collect()
     }
 
+    fn f32_tiles(kernel: Kernel) -> F32Tiles {
+        F32Tiles { kernel, precision: Precision::F32 }
+    }
+
+    fn to_bf16(v: &[f32]) -> Vec<f32> {
+        v.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
+    }
+
+    fn same_bits(a: &Rows, b: &[f32]) -> bool {
+        a.data().iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
@@ -195,14 +232,43 @@ mod tests {
             let x = Rows::from_vec(t, k, numbers(t * k, seed));
             let stored: Vec<bf16> = numbers(n * k, !seed).into_iter().map(bf16::from_f32).collect();
             let bytes = stored.iter().flat_map(|w| w.to_le_bytes()).collect();
-            let w = Tensor::new("w", Dtype::Bf16, vec![n, k], crate::Bytes::from_vec(bytes));
+            let w = Tensor::new("w", Dtype::Bf16, vec![n, k], Bytes::from_vec(bytes));
             let wide: Vec<f32> = stored.iter().map(|w| w.to_f32()).collect();
-            let expected = plain(&x, &wide, n);
+            let expected = plain(&x, &wide, n, false);
             for kernel in Kernel::available() {
-                let mut out = Rows::zeros(t, n);
-                linear(kernel, Precision::F32, &x, &w, &mut out);
-                let same = out.data().iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
-                prop_assert!(same, "{:?}", kernel);
+                let out = linear(&Packed::new(f32_tiles(kernel), &x, None), &w);
+                prop_assert!(same_bits(&out, &expected), "{:?}", kernel);
+            }
+            let expected = plain(&Rows::from_vec(t, k, to_bf16(x.data())), &wide, n, true);
+            for kernel in Kernel::available() {
+                let tiles = F32Tiles { kernel, precision: Precision::Bf16 };
+                prop_assert!(same_bits(&linear(&Packed::new(tiles, &x, None), &w), &expected), "{:?}", kernel);
+                if let Some(tiles) = Bf16Tiles::new(kernel) {
+                    let out = linear(&Packed::new(tiles, &x, None), &w);
+                    if kernel == Kernel::Amx {
+                        // An order of its own, whose bits the tile's test checks: here that the tiles fit together.
+                        let close = |a: f32, b: f32| (a - b).abs() <= 1e-6 * k as f32;
+                        prop_assert!(out.data().iter().zip(&expected).all(|(a, b)| close(*a, *b)));
+                    } else {
+                        prop_assert!(same_bits(&out, &expected), "pairs on {:?}", kernel);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_row_does_not_depend_on_its_neighbours(t in 2usize..90, k in 1usize..900, n in 1usize..70, at: prop::sample::Index) {
+            let at = at.index(t);
+            let x = Rows::from_vec(t, k, numbers(t * k, 5));
+            let alone = Rows::from_vec(1, k, x.row(at).to_vec());
+            let w = Tensor::from_f32("w", vec![n, k], &numbers(n * k, 6));
+            for kernel in Kernel::available() {
+                let all = linear(&Packed::new(f32_tiles(kernel), &x, None), &w);
+                prop_assert!(same_bits(&linear(&Packed::new(f32_tiles(kernel), &alone, None), &w), all.row(at)));
+                if let Some(tiles) = Bf16Tiles::new(kernel) {
+                    let all = linear(&Packed::new(tiles, &x, None), &w);
+                    prop_assert!(same_bits(&linear(&Packed::new(tiles, &alone, None), &w), all.row(at)));
+                }
             }
         }
     }
@@ -212,33 +278,45 @@ mod tests {
         let (t, k, n) = (TB + 33, 40, NB + 7);
         let x = Rows::from_vec(t, k, numbers(t * k, 1));
         let w = numbers(n * k, 2);
+        let tensor = Tensor::from_f32("w", vec![n, k], &w);
         for kernel in Kernel::available() {
-            let mut out = Rows::zeros(t, n);
-            linear(kernel, Precision::F32, &x, &Tensor::from_f32("w", vec![n, k], &w), &mut out);
-            assert!(out.data() == plain(&x, &w, n), "{kernel:?}");
+            let out = linear(&Packed::new(f32_tiles(kernel), &x, None), &tensor);
+            assert!(out.data() == plain(&x, &w, n, false), "{kernel:?}");
         }
     }
 
     #[test]
-    fn bf16_rounds_both_operands_and_f16_the_weights() {
+    fn f16_rounds_the_weights() {
         let (t, k, n) = (3, 50, 5);
         let x = Rows::from_vec(t, k, numbers(t * k, 1));
         let w = numbers(n * k, 2);
-        let tensor = Tensor::from_f32("w", vec![n, k], &w);
-        let to_bf16 = |v: &[f32]| v.iter().map(|x| bf16::from_f32(*x).to_f32()).collect::<Vec<_>>();
-        let w_f16: Vec<f32> = w.iter().map(|x| f16::from_f32(*x).to_f32()).collect();
-        let mut out = Rows::zeros(t, n);
-        linear(Kernel::detect(), Precision::Bf16, &x, &tensor, &mut out);
-        assert_eq!(out.data(), plain(&Rows::from_vec(t, k, to_bf16(x.data())), &to_bf16(&w), n));
-        linear(Kernel::detect(), Precision::F16, &x, &tensor, &mut out);
-        assert_eq!(out.data(), plain(&x, &w_f16, n));
+        let rounded: Vec<f32> = w.iter().map(|x| f16::from_f32(*x).to_f32()).collect();
+        let tiles = F32Tiles { kernel: Kernel::detect(), precision: Precision::F16 };
+        let out = linear(&Packed::new(tiles, &x, None), &Tensor::from_f32("w", vec![n, k], &w));
+        assert_eq!(out.data(), plain(&x, &rounded, n, false));
     }
 
     #[test]
-    fn rounding_to_bf16_agrees_with_half() {
-        for x in numbers(5000, 3).into_iter().chain([0.0, -0.0, f32::INFINITY, f32::MAX, 1e-40, 1.00390625, 1.01171875]) {
-            assert_eq!(round_to_bf16(x).to_bits(), bf16::from_f32(x).to_f32().to_bits(), "{x}");
+    fn fused_forms_give_the_bits_of_their_parts() {
+        let (t, k, n) = (45, 130, 101);
+        let (x, gain) = (Rows::from_vec(t, k, numbers(t * k, 1)), numbers(k, 4));
+        let gate = Tensor::from_f32("gate", vec![n, k], &numbers(n * k, 2));
+        let up = Tensor::from_f32("up", vec![n, k], &numbers(n * k, 3));
+        for kernel in Kernel::available() {
+            let mut normed = Rows::zeros(t, k);
+            for (row, normed) in normed.data_mut().chunks_exact_mut(k).enumerate() {
+                elementwise::rms_norm(kernel, x.row(row), Some(&gain), 1e-5, normed);
+            }
+            let apart = Packed::new(f32_tiles(kernel), &normed, None);
+            let fused = Packed::new(f32_tiles(kernel), &x, Some(Norm { gain: Some(&gain), eps: 1e-5 }));
+            assert_eq!(apart.data, fused.data);
+            let [g, u] = [&gate, &up].map(|w| linear(&apart, w));
+            let mut expected = Rows::zeros(t, n);
+            elementwise::silu_mul(kernel, g.data(), u.data(), expected.data_mut());
+            assert_eq!(swiglu(&fused, &gate, &up), expected);
+            let hidden = expected.clone();
+            linear_add(&fused, &gate, &mut expected);
+            assert!(expected.data().iter().zip(hidden.data()).zip(g.data()).all(|((all, a), b)| *all == a + b));
         }
-        assert!(round_to_bf16(f32::NAN).is_nan());
     }
 }

@@ -4,11 +4,14 @@
 //! ascending order. A fused multiply-add rounds the same everywhere, so all kernels, from the portable one to AVX-512,
 //! give the same bits, for any number of rows and threads.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
+mod tiles;
 
 use std::ops::Range;
 
@@ -16,7 +19,10 @@ use rayon::prelude::*;
 
 pub use kernel::Kernel;
 
-use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, RopeTable, Rows, Sparse};
+use gemm::Packed;
+use tiles::{Bf16Tiles, F32Tiles};
+
+use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Norm, RopeTable, Rows, Sparse};
 use crate::Tensor;
 
 /// What the operands of matrix products are rounded to. Sums, the residual stream and everything else stay f32.
@@ -88,6 +94,19 @@ impl Cpu {
     }
 }
 
+/// Runs something generic in the pool, with the tiles that the device's precision and kernel call for.
+macro_rules! with_tiles {
+    ($cpu:expr, |$tiles:ident| $body:expr) => {
+        match Bf16Tiles::new($cpu.kernel).filter(|_| $cpu.precision == Precision::Bf16) {
+            Some($tiles) => $cpu.pool.install(|| $body),
+            None => {
+                let $tiles = F32Tiles { kernel: $cpu.kernel, precision: $cpu.precision };
+                $cpu.pool.install(|| $body)
+            }
+        }
+    };
+}
+
 impl Device for Cpu {
     type Rows = Rows;
     type Matrix = Tensor;
@@ -121,7 +140,7 @@ impl Device for Cpu {
             other => other,
         };
         self.for_rows(&mut x, |row, x| {
-            gemm::unpack(table.dtype(), table.row(ids[row] as usize), precision, x);
+            tiles::unpack_f32(self.kernel, table.dtype(), table.row(ids[row] as usize), precision, x);
         });
         x
     }
@@ -132,17 +151,29 @@ impl Device for Cpu {
         picked
     }
 
-    fn rms_norm(&self, x: &Rows, gain: &[f32], eps: f32) -> Rows {
-        let mut out = x.clone();
-        let kernel = self.kernel;
-        self.for_rows(&mut out, |_, x| kernel.vectorize(|| elementwise::rms_norm(x, gain, eps)));
+    fn rms_norm(&self, x: &Rows, norm: Norm<'_>) -> Rows {
+        let mut out = Rows::zeros(x.n(), x.d());
+        self.for_rows(&mut out, |row, out| elementwise::rms_norm(self.kernel, x.row(row), norm.gain, norm.eps, out));
         out
     }
 
     fn linear(&self, x: &Rows, w: &Tensor) -> Rows {
-        let mut out = Rows::zeros(x.n(), w.n_rows());
-        self.pool.install(|| gemm::linear(self.kernel, self.precision, x, w, &mut out));
-        out
+        with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, None), w))
+    }
+
+    fn linear_add(&self, x: &Rows, w: &Tensor, into: &mut Rows) {
+        with_tiles!(self, |tiles| gemm::linear_add(&Packed::new(tiles, x, None), w, into));
+    }
+
+    fn norm_linear<const N: usize>(&self, x: &Rows, norm: Norm<'_>, w: [&Tensor; N]) -> [Rows; N] {
+        with_tiles!(self, |tiles| {
+            let packed = Packed::new(tiles, x, Some(norm));
+            w.map(|w| gemm::linear(&packed, w))
+        })
+    }
+
+    fn norm_swiglu(&self, x: &Rows, norm: Norm<'_>, gate: &Tensor, up: &Tensor) -> Rows {
+        with_tiles!(self, |tiles| gemm::swiglu(&Packed::new(tiles, x, Some(norm)), gate, up))
     }
 
     fn add(&self, x: &mut Rows, y: &Rows) {
@@ -163,11 +194,6 @@ impl Device for Cpu {
         let mut out = Rows::zeros(q.n(), q.d());
         self.pool.install(|| attention::causal(self.kernel, q, k, v, heads, spans, &mut out));
         out
-    }
-
-    fn silu_mul(&self, gate: &mut Rows, up: &Rows) {
-        let kernel = self.kernel;
-        self.for_rows(gate, |row, gate| kernel.vectorize(|| elementwise::silu_mul(gate, up.row(row))));
     }
 
     fn non_finite_row(&self, x: &Rows) -> Option<usize> {
