@@ -12,7 +12,7 @@ use llamascope_sae::Convention;
 /// See what a language model is thinking of: runs a Llama over your sentences and writes the few active features of
 /// every token, read by pretrained sparse autoencoders (SAEs).
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "llamascope", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -20,13 +20,30 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  llamascope demo                                   a small real model over two dozen sentences
-  llamascope run                                    what ./config.yaml says
-  llamascope run --model meta-llama/Llama-3.1-8B --sae llama_scope_lxr_8x --layers 0,15,31 --input data/sentences.csv
-  llamascope compare outputs/run_A outputs/run_B    how far two runs agree
-  llamascope info model.gguf                        what a model, an SAE or a run is
+  llamascope demo                        a small real model over two dozen sentences
+  llamascope run                         what ./config.yaml says
+  llamascope run --layers 0,15 -q        the same, other layers, nothing but the result
+  llamascope compare outputs/A outputs/B
+  llamascope info model.gguf
 
 Exit codes: 0 done, 1 failed, 2 bad usage or config, 130 interrupted.";
+
+const RUN_HELP: &str = "\
+Example:
+  llamascope run --model meta-llama/Llama-3.1-8B --sae llama_scope_lxr_8x \\
+      --layers 0,15,31 --input sentences.csv
+
+The same as a config.yaml; a flag overrides its key:
+  model_id: meta-llama/Llama-3.1-8B
+  sae_release: llama_scope_lxr_8x
+  layers: [0, 15, 31]
+  input_csvs: [sentences.csv]
+The other keys are dtype, device, output_dir, text_column, sae_convention, memory, threads, truncate and revision.
+
+A hub model that is gated needs HF_TOKEN=... in the environment or in .env of the current folder. HF_HOME moves the \
+cache, HF_ENDPOINT names a mirror, LLAMASCOPE_KERNEL (portable, ...) a kernel other than the fastest.
+
+The last line on stdout is the path of the run folder; all else goes to stderr.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,12 +61,9 @@ pub enum Command {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
-The config file has the keys model_id, sae_release, dtype, device, layers, input_csvs and output_dir; optional ones are
-text_column, sae_convention, memory, threads, truncate and revision. A flag overrides its key. HF_TOKEN is read from the
-environment or from .env in the current folder. The last line on stdout is the path of the run folder.")]
+#[command(after_help = RUN_HELP)]
 pub struct RunArgs {
-    /// Config file [default: config.yaml, if there is one]
+    /// File with the settings [default: config.yaml, if there is one]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -61,34 +75,35 @@ pub struct RunArgs {
 
 #[derive(Args, Default)]
 pub struct Settings {
-    /// Hub id, folder in Hugging Face layout, or .gguf file
+    /// Model of the Llama family: hub id, folder in Hugging Face layout, or .gguf file
     #[arg(long, value_name = "ID|PATH")]
     pub model: Option<String>,
-    /// SAE release (llama_scope_lxr_8x, ...) or a folder of SAEs
+    /// SAEs of that model: release name (llama_scope_lxr_8x, ...) or a folder of them
     #[arg(long, value_name = "NAME|PATH")]
     pub sae: Option<String>,
-    /// Precision of the model's matrix products: float32, float16 or bfloat16
+    /// Precision of the model's matrix products: float32, float16 or bfloat16 [default: float32]
     #[arg(long, value_parser = Precision::parse)]
     pub dtype: Option<Precision>,
-    /// auto, cpu, cuda or mps
+    /// auto, cpu, cuda or mps; this build has the CPU only [default: auto]
     #[arg(long, value_parser = DeviceChoice::parse)]
     pub device: Option<DeviceChoice>,
-    /// Layers to analyse: 0,5,9-12 or all
+    /// Layers to analyse: 0,5,9-12 or all; later ones are not even read [default: all]
     #[arg(long)]
     pub layers: Option<LayerSelection>,
-    /// Input file, .csv, .txt or .jsonl; may be given several times
+    /// One sentence a line, .csv, .txt or .jsonl; may be given several times
     #[arg(long, value_name = "FILE")]
     pub input: Vec<PathBuf>,
-    /// Where the run folder is made
+    /// Where the folder run_DATE_TIME is made [default: outputs]
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
-    /// Column (CSV with a header) or key (JSON lines) that holds the sentence
+    /// Column (of a CSV with a header) or key (of JSON lines) that holds the sentence
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// How Llama Scope checkpoints are read: saelens, openmoss or neuronpedia
+    /// Scale of the values of Llama Scope SAEs: as in saelens, openmoss (the authors' code) or
+    /// neuronpedia [default: saelens]
     #[arg(long, value_name = "NAME")]
     pub sae_convention: Option<Convention>,
-    /// Memory budget, such as 4GiB [default: half of what is free]
+    /// Memory to work in, such as 4GiB [default: half of what is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<u64>,
     /// Number of threads [default: all cores]
@@ -97,7 +112,7 @@ pub struct Settings {
     /// Cut sentences that are longer than the model's context, instead of refusing them
     #[arg(long)]
     pub truncate: bool,
-    /// Branch, tag or commit of the model on the hub
+    /// Branch, tag or commit of the model on the hub [default: main]
     #[arg(long)]
     pub revision: Option<String>,
 }
@@ -132,14 +147,17 @@ pub struct DemoArgs {
 
 #[derive(Args)]
 #[command(after_help = "\
-Either folder may also be a bare tree of layer_XX/sentence_XXXX.jsonl, as other programs write it.
-Exit code 1 when a requirement is missed, or when the runs differ in their layers, sentences or tokens.")]
+Example, as a test in a script:
+  llamascope compare outputs/float32 outputs/bfloat16 --require-jaccard 0.95
+
+Either folder may also be a bare tree of layer_XX/sentence_XXXX.jsonl, as other programs write it. Exit code 1 when a \
+requirement is missed, or when the runs differ in their layers, sentences or tokens.")]
 pub struct CompareArgs {
     /// A run folder
     pub run_a: PathBuf,
     /// Another one
     pub run_b: PathBuf,
-    /// Print JSON
+    /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
     /// Fail unless every layer's Jaccard index is at least this
@@ -151,6 +169,11 @@ pub struct CompareArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  llamascope info model.gguf
+  llamascope info llama_scope_lxr_8x
+  llamascope info outputs/run_20260102_030405")]
 pub struct InfoArgs {
     /// A model (folder, .gguf or hub id), an SAE (folder or release name) or a run folder
     #[arg(value_name = "PATH|ID")]
@@ -171,7 +194,7 @@ pub struct DictionaryArgs {
     /// Column or key that holds the text
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// Where the folders `Exemplar-L{N}R-{E}x` are made
+    /// Where the folders `Exemplar-L{N}R-{E}x` are made; `run --sae` takes it
     #[arg(long, value_name = "DIR")]
     pub output_dir: PathBuf,
     /// Features over the model's width

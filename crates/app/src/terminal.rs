@@ -1,12 +1,16 @@
-//! What a person sees while work goes on, all of it on stderr: a bar where there is a terminal, plain lines elsewhere.
+//! What a person sees while work goes on, all of it on stderr: one line that changes where there is a terminal, plain
+//! lines elsewhere.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use llamascope_pipeline::{Observer, Progress};
+
+use crate::INTERRUPTED;
 
 /// Set by the first Ctrl-C.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
@@ -16,10 +20,13 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The first Ctrl-C (or SIGTERM) asks the work to stop at the next occasion, the second stops at once.
 pub fn stop_on_ctrl_c() {
     let handler = || {
+        // The terminal has written `^C` behind the bar.
+        let clear = if std::io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
         if CANCELLED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            say(&format!("{clear}stopped"));
+            std::process::exit(INTERRUPTED.into());
         }
-        say("stopping after what is in hand; press Ctrl-C again to stop at once");
+        say(&format!("{clear}stopping after what is in hand; press Ctrl-C again to stop at once"));
     };
     // Without a handler Ctrl-C still ends the program, only less gently.
     let _ = ctrlc::set_handler(handler);
@@ -32,16 +39,18 @@ pub fn say(line: &str) {
 
 /// What went wrong.
 pub fn error(error: &anyhow::Error) {
-    say(&format!("error: {error:#}"));
+    say(&format!("{} {error:#}", style("error:").red().bold().for_stderr()));
 }
 
 /// Shows what a pipeline tells.
 pub struct Terminal {
     quiet: bool,
-    bar: Mutex<Shown>,
+    /// Whether a line can change in place.
+    live: bool,
+    shown: Mutex<Shown>,
 }
 
-/// What stands on the screen.
+/// What stands on the line that changes.
 struct Shown {
     kind: Kind,
     bar: ProgressBar,
@@ -52,64 +61,81 @@ struct Shown {
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
     Nothing,
+    Stage,
     Run,
     Download(String),
+}
+
+impl Kind {
+    /// Whatever is cut off on a narrow terminal stands last.
+    fn template(&self) -> &'static str {
+        match self {
+            Kind::Nothing | Kind::Stage => "{wide_msg}",
+            Kind::Run => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
+            Kind::Download(_) => "{bar:20.cyan} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
+        }
+    }
 }
 
 impl Terminal {
     pub fn new(quiet: bool) -> Self {
         let now = Instant::now();
         let shown = Shown { kind: Kind::Nothing, bar: ProgressBar::hidden(), since: now, last_line: now };
-        Terminal { quiet, bar: Mutex::new(shown) }
+        Terminal { quiet, live: !quiet && std::io::stderr().is_terminal(), shown: Mutex::new(shown) }
     }
 
-    /// Takes the bar away.
+    /// Takes away the line that changes.
     pub fn finish(&self) {
-        self.begin(Kind::Nothing, 0, "");
+        drop(self.begin(Kind::Nothing, 0, 0));
     }
 
-    /// Shows a bar of this kind, and returns whether it is a new one.
-    fn begin(&self, kind: Kind, total: u64, template: &str) -> bool {
-        let mut shown = self.bar.lock().expect("no thread panics with the bar");
+    /// Makes the line one of this kind, which begins at `done` of `total`, unless it is one already.
+    fn begin(&self, kind: Kind, done: u64, total: u64) -> MutexGuard<'_, Shown> {
+        let mut shown = self.shown.lock().expect("no thread panics with the bar");
         if shown.kind == kind {
-            return false;
+            return shown;
         }
         shown.bar.finish_and_clear();
-        let drawn = kind != Kind::Nothing && !self.quiet;
+        let drawn = self.live && kind != Kind::Nothing;
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(kind.template()).expect("the templates are right");
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("━╸─"));
+        // A resumed download has not been fast, it was there.
+        bar.set_position(done);
+        bar.reset_eta();
         let now = Instant::now();
-        *shown = Shown {
-            kind,
-            bar: ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("━╸─")),
-            since: now,
-            last_line: now,
-        };
-        true
+        *shown = Shown { kind, bar, since: now, last_line: now };
+        shown
     }
 
+    /// A line that stays, above the one that changes.
     fn line(&self, text: &str) {
-        let shown = self.bar.lock().expect("no thread panics with the bar");
+        let shown = self.shown.lock().expect("no thread panics with the bar");
         shown.bar.suspend(|| say(text));
     }
 
-    /// Where there is no terminal: a line now and then.
-    fn plain(&self, text: impl FnOnce(Duration) -> String) {
-        if self.quiet || std::io::stderr().is_terminal() {
-            return;
-        }
-        let mut shown = self.bar.lock().expect("no thread panics with the bar");
-        if shown.last_line.elapsed() >= LINE_EVERY {
+    /// Updates a bar, or writes a line now and then where no line can change.
+    fn update(&self, kind: Kind, done: u64, total: u64, text: impl FnOnce(Duration) -> String) {
+        let mut shown = self.begin(kind, done, total);
+        let text = text(shown.since.elapsed());
+        if !self.live && !self.quiet && shown.last_line.elapsed() >= LINE_EVERY {
             shown.last_line = Instant::now();
-            say(&text(shown.since.elapsed()));
+            say(&format!("{}%: {text}", done * 100 / total.max(1)));
+        }
+        shown.bar.set_message(text);
+        shown.bar.set_position(done);
+        drop(shown);
+        if done == total {
+            self.finish();
         }
     }
 }
 
 impl Observer for Terminal {
     fn stage(&self, what: &str) {
-        self.finish();
-        if !self.quiet {
+        if self.live {
+            self.begin(Kind::Stage, 0, 0).bar.set_message(what.to_owned());
+        } else if !self.quiet {
             say(what);
         }
     }
@@ -121,49 +147,69 @@ impl Observer for Terminal {
     }
 
     fn warn(&self, text: &str) {
-        self.line(&format!("warning: {text}"));
+        self.line(&format!("{} {text}", style("warning:").yellow().bold().for_stderr()));
     }
 
     fn download(&self, file: &str, done: u64, total: u64) {
-        let template = "{msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-        self.begin(Kind::Download(file.into()), total, template);
-        {
-            let shown = self.bar.lock().expect("no thread panics with the bar");
-            shown.bar.set_message(file.to_owned());
-            shown.bar.set_position(done);
-        }
-        self.plain(|_| format!("{file}: {} of {} MB", done / 1_000_000, total / 1_000_000));
-        if done == total {
-            self.finish();
-        }
+        self.update(Kind::Download(file.into()), done, total, |_| file.to_owned());
     }
 
     fn progress(&self, progress: Progress) {
-        self.begin(Kind::Run, progress.total, "{msg} {bar:24} {percent:>3}% {eta} left");
-        let place = format!(
-            "wave {}/{} layer {}/{}",
-            progress.wave, progress.waves, progress.layer, progress.last_layer
-        );
-        // A token has been run when it has gone through all layers.
-        let tokens = progress.done as f64 / (progress.last_layer + 1) as f64;
-        {
-            let shown = self.bar.lock().expect("no thread panics with the bar");
-            let rate = tokens / shown.since.elapsed().as_secs_f64().max(1e-3);
-            shown.bar.set_message(format!("{place} {rate:>6.0} tokens/s"));
-            shown.bar.set_position(progress.done);
-        }
-        self.plain(|elapsed| {
-            let rate = progress.done as f64 / elapsed.as_secs_f64().max(1e-3);
-            let left = (progress.total - progress.done) as f64 / rate.max(1e-3);
-            let rate = rate / (progress.last_layer + 1) as f64;
-            format!("{place}: {}%, {rate:.0} tokens/s, {left:.0} s left", progress.done * 100 / progress.total.max(1))
-        });
-        if progress.done == progress.total {
-            self.finish();
-        }
+        self.update(Kind::Run, progress.done, progress.total, |elapsed| pace(progress, elapsed));
     }
 
     fn cancelled(&self) -> bool {
         CANCELLED.load(Ordering::SeqCst)
+    }
+}
+
+/// How fast a run goes, how long it will, and where it is. A token counts when it has gone through all layers.
+fn pace(progress: Progress, elapsed: Duration) -> String {
+    let Progress { wave, waves, layer, last_layer, done, total, tokens } = progress;
+    let place = format!("layer {layer}/{last_layer}, wave {wave}/{waves}");
+    if done == 0 {
+        return place;
+    }
+    let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+    let left = duration((total.saturating_sub(done) as f64 / rate).ceil() as u64);
+    // A token has been run when all of its work is done.
+    format!("{:.0} tokens/s, {left} left, {place}", rate * tokens as f64 / total.max(1) as f64)
+}
+
+/// Seconds as a person says them, to two units.
+fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_counts_whole_tokens() {
+        let progress =
+            Progress { wave: 2, waves: 3, layer: 7, last_layer: 9, done: 5_000, total: 20_000, tokens: 2_000 };
+        assert_eq!(pace(progress, Duration::from_secs(10)), "50 tokens/s, 30 s left, layer 7/9, wave 2/3");
+        let begun = Progress { done: 0, ..progress };
+        assert_eq!(pace(begun, Duration::ZERO), "layer 7/9, wave 2/3");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        assert_eq!(
+            [0, 59, 60, 3599, 3600, 90_061].map(duration),
+            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"]
+        );
+    }
+
+    #[test]
+    fn every_template_is_right() {
+        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Download(String::new())] {
+            assert!(ProgressStyle::with_template(kind.template()).is_ok(), "{kind:?}");
+        }
     }
 }

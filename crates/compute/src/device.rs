@@ -119,6 +119,8 @@ pub struct Sparse {
     pub ids: Vec<u32>,
     /// Values.
     pub vals: Vec<f32>,
+    /// How many values were computed in full precision to find them.
+    pub candidates: usize,
 }
 
 /// What a device says of itself.
@@ -143,6 +145,8 @@ pub trait Device: Send + Sync {
     type Rows: Send;
     /// A weight matrix `[out, in]` in its stored type, ready for the device.
     type Matrix: Send + Sync;
+    /// The matrix of an encoder, with whatever the device needs to encode quickly.
+    type Encoder: Send + Sync;
 
     /// What it is.
     fn info(&self) -> DeviceInfo;
@@ -196,6 +200,10 @@ pub trait Device: Send + Sync {
     /// The first row that holds a number that is not finite.
     fn non_finite_row(&self, x: &Self::Rows) -> Option<usize>;
 
-    /// The active features of every row. Always computed in f32.
-    fn encode(&self, x: &Self::Rows, w: &Self::Matrix, spec: &EncoderSpec<'_>) -> Sparse;
+    /// Takes the stored matrix of an encoder, `[d_sae, d]`.
+    fn encoder(&self, tensor: &Tensor) -> Self::Encoder;
+
+    /// The active features of every row: the same to the bit as if all values were computed in f32, however the device
+    /// finds them.
+    fn encode(&self, x: &Self::Rows, w: &Self::Encoder, spec: &EncoderSpec<'_>) -> Sparse;
 }

@@ -63,7 +63,12 @@ impl Tensor {
     /// When the number of bytes is not that of the shape: readers of files check it first.
     pub fn new(name: &str, dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Self {
         let tensor = Tensor { name: name.into(), dtype, shape, bytes };
-        assert_eq!(tensor.n_cols() % dtype.block_len(), 0, "`{name}`: rows of {} are not whole blocks", tensor.n_cols());
+        assert_eq!(
+            tensor.n_cols() % dtype.block_len(),
+            0,
+            "`{name}`: rows of {} are not whole blocks",
+            tensor.n_cols()
+        );
         assert_eq!(tensor.bytes.as_slice().len(), tensor.n_rows() * tensor.row_bytes(), "`{name}`: bytes");
         tensor
     }

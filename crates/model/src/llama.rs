@@ -156,7 +156,9 @@ pub fn each_layer<D: Device>(
     let llama = Llama::new(device, checkpoint, positions);
     let mut x = llama.embed(batch)?;
     for layer in 0..=last {
-        llama.layer(&checkpoint.layer(layer)?).forward(&mut x, batch, Some(site), |rows| see(layer, device.download(rows)));
+        llama
+            .layer(&checkpoint.layer(layer)?)
+            .forward(&mut x, batch, Some(site), |rows| see(layer, device.download(rows)));
     }
     Ok(())
 }
@@ -193,10 +195,5 @@ fn rope_table(config: &Config, positions: usize) -> RopeTable {
     let frequencies = frequencies(config);
     let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| (p as f32 * f) as f64));
     let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
-    RopeTable {
-        half: config.head_dim / 2,
-        interleaved: config.rope.layout == RopeLayout::Interleaved,
-        cos,
-        sin,
-    }
+    RopeTable { half: config.head_dim / 2, interleaved: config.rope.layout == RopeLayout::Interleaved, cos, sin }
 }

@@ -146,8 +146,9 @@ fn collect(
             waves: 1,
             layer: last,
             last_layer: last,
-            done: (done * (last + 1)) as u64,
-            total: (total * (last + 1)) as u64,
+            done: done as u64,
+            total: total as u64,
+            tokens: total as u64,
         });
     }
     let d = checkpoint.config.d_model;

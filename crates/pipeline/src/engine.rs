@@ -8,9 +8,9 @@ use llamascope_model::{Batch, Checkpoint, LayerWeights, Llama};
 use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Activation, Sae};
 
+use crate::Error;
 use crate::observer::{Observer, Progress};
 use crate::wave::Waves;
-use crate::Error;
 
 /// What is to be extracted.
 pub struct Extraction<'a, D: Device> {
@@ -72,12 +72,14 @@ impl<D: Device> Extraction<'_, D> {
             return Ok(measured);
         };
         let longest = self.tokens.iter().map(Tokens::len).max().unwrap_or(0);
-        let rows: usize = self.tokens.iter().map(Tokens::len).sum();
+        let rows = self.tokens.iter().map(|tokens| tokens.len() as u64).sum();
+        let work = (0..=last_layer).map(|layer| self.work_per_row(layer)).collect::<Result<Vec<_>, Error>>()?;
         let llama = Llama::new(self.device, self.checkpoint, longest);
         let mut progress = Progress {
             waves: self.waves.waves.len(),
             last_layer,
-            total: rows as u64 * (last_layer as u64 + 1),
+            total: rows * work.iter().sum::<u64>(),
+            tokens: rows,
             ..Progress::default()
         };
         hash_tensor(&mut hasher, &self.checkpoint.embedding()?);
@@ -86,7 +88,7 @@ impl<D: Device> Extraction<'_, D> {
             let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
             let mut chunks = chunks.collect::<Result<Vec<_>, Error>>()?;
             let mut next = Some(self.checkpoint.layer(0)?);
-            for layer in 0..=last_layer {
+            for (layer, work) in work.iter().enumerate() {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
@@ -97,7 +99,7 @@ impl<D: Device> Extraction<'_, D> {
                     hash_layer(&mut hasher, &weights);
                 }
                 let sae = self.saes.iter().find(|sae| sae.tap.layer == layer);
-                let encoder = sae.map(|sae| (sae, self.device.matrix(&sae.w_enc)));
+                let encoder = sae.map(|sae| (sae, self.device.encoder(&sae.w_enc)));
                 let block = llama.layer(&weights);
                 for chunk in &mut chunks {
                     if observer.cancelled() {
@@ -112,13 +114,13 @@ impl<D: Device> Extraction<'_, D> {
                     });
                     self.check_finite(layer, chunk)?;
                     measured.forward += started.elapsed();
-                    if let (Some((sae, matrix)), Some(rows)) = (&encoder, tapped) {
+                    if let (Some((sae, encoder)), Some(rows)) = (&encoder, tapped) {
                         let started = Instant::now();
-                        let rows = encode(self.device, sae, matrix, rows)?;
+                        let rows = encode(self.device, sae, encoder, rows)?;
                         measured.encode += started.elapsed();
                         sink(Encoded { layer, sentences: chunk.sentences.clone(), rows })?;
                     }
-                    progress.done += chunk.batch.n() as u64;
+                    progress.done += chunk.batch.n() as u64 * work;
                 }
                 if self.waves.streaming {
                     tensors(&weights).for_each(|tensor| self.checkpoint.tensors.advise_dontneed(tensor));
@@ -128,6 +130,13 @@ impl<D: Device> Extraction<'_, D> {
         observer.progress(progress);
         measured.weights_blake3 = hasher.finalize().to_hex().to_string();
         Ok(measured)
+    }
+
+    /// Multiplications for a row in a layer and its SAE.
+    fn work_per_row(&self, layer: usize) -> Result<u64, Error> {
+        let size = |tensor: &Tensor| (tensor.n_rows() * tensor.n_cols()) as u64;
+        let sae = self.saes.iter().find(|sae| sae.tap.layer == layer).map_or(0, |sae| size(&sae.w_enc));
+        Ok(tensors(&self.checkpoint.layer(layer)?).map(size).sum::<u64>() + sae)
     }
 
     fn chunk(&self, llama: &Llama<'_, D>, sentences: Range<usize>) -> Result<Chunk<D::Rows>, Error> {
@@ -146,7 +155,8 @@ impl<D: Device> Extraction<'_, D> {
         let at = spans.iter().position(|span| span.contains(&row)).expect("spans cover all rows");
         Err(Error::NonFinite {
             layer,
-            place: format!("sentence {}", chunk.sentences.start + at),
+            sentence: chunk.sentences.start + at,
+            place: String::new(),
             position: row - spans[at].start,
             dtype: self.device.info().dtype,
         })
@@ -157,7 +167,7 @@ impl<D: Device> Extraction<'_, D> {
 ///
 /// # Errors
 /// Rows that are not in canonical form: values that are not finite.
-pub fn encode<D: Device>(device: &D, sae: &Sae, matrix: &D::Matrix, rows: D::Rows) -> Result<SparseRows, Error> {
+pub fn encode<D: Device>(device: &D, sae: &Sae, encoder: &D::Encoder, rows: D::Rows) -> Result<SparseRows, Error> {
     let rows = if sae.changes_rows() {
         let mut host: Rows = device.download(&rows);
         sae.prepare_rows(host.data_mut());
@@ -171,7 +181,7 @@ pub fn encode<D: Device>(device: &D, sae: &Sae, matrix: &D::Matrix, rows: D::Row
         Activation::TopK(k) => Select::TopK(*k),
     };
     let spec = EncoderSpec { scale: sae.scale, bias: &sae.bias, gain: sae.gain.as_deref(), select };
-    let sparse = device.encode(&rows, matrix, &spec);
+    let sparse = device.encode(&rows, encoder, &spec);
     SparseRows::new(sae.d_sae(), sparse.ptr, sparse.ids, sparse.vals)
         .map_err(|source| Error::Rows { layer: sae.tap.layer, source })
 }

@@ -37,10 +37,10 @@ pub enum Error {
     Unavailable(String),
     /// Numbers have overflowed inside the model.
     #[error(
-        "the residual stream is not finite after layer {layer} (first in {place}, token {position}): the weights are \
+        "the residual stream is not finite after layer {layer} (first in sentence {sentence}{place}, token {position}): the weights are \
          damaged or overflow in {dtype}; try `dtype: float32`"
     )]
-    NonFinite { layer: usize, place: String, position: usize, dtype: String },
+    NonFinite { layer: usize, sentence: usize, place: String, position: usize, dtype: String },
     /// A file of our own could not be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -52,7 +52,10 @@ pub enum Error {
 impl Error {
     /// Whether what was typed is at fault rather than what happened: exit code 2 of the binary.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Error::Config(_))
+        matches!(
+            self,
+            Error::Config(_) | Error::Unavailable(_) | Error::Sae(llamascope_sae::Error::UnknownRelease { .. })
+        )
     }
 
     /// Whether the user stopped the work.

@@ -55,7 +55,8 @@ fn local(path: &Path) -> Result<String, Error> {
 
 fn model_info(path: &Path) -> Result<String, Error> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut text = format!("model {} ({})\n{}", path.display(), checkpoint.architecture, config_info(&checkpoint.config));
+    let mut text =
+        format!("model {} ({})\n{}", path.display(), checkpoint.architecture, config_info(&checkpoint.config));
     let bos = match checkpoint.tokenizer.bos() {
         Some(id) => format!("BOS is {id} `{}`", checkpoint.tokenizer.token(id).unwrap_or_default()),
         None => "it names no BOS".into(),
@@ -64,7 +65,8 @@ fn model_info(path: &Path) -> Result<String, Error> {
     let added = if first.bos.first() == Some(&true) { "added" } else { "not added" };
     let _ = writeln!(text, "  tokenizer   {bos}, {added} before a sentence");
     for share in checkpoint.dtypes()? {
-        let _ = writeln!(text, "  weights     {} tensors {}, {:.1} MB", share.tensors, share.dtype, megabytes(share.bytes));
+        let _ =
+            writeln!(text, "  weights     {} tensors {}, {:.1} MB", share.tensors, share.dtype, megabytes(share.bytes));
     }
     for (file, bytes) in checkpoint.tensors.files() {
         let _ = writeln!(text, "  file        {}, {:.1} MB", file.display(), megabytes(bytes));
@@ -103,7 +105,11 @@ fn sae_info(sae: &Sae) -> String {
         Activation::TopK(k) => format!("TopK, k = {k}"),
         Activation::JumpRelu(thresholds) => {
             let (low, high) = thresholds.iter().fold((f32::MAX, f32::MIN), |(l, h), t| (l.min(*t), h.max(*t)));
-            if low == high { format!("JumpReLU, threshold {low}") } else { format!("JumpReLU, thresholds {low} to {high}") }
+            if low == high {
+                format!("JumpReLU, threshold {low}")
+            } else {
+                format!("JumpReLU, thresholds {low} to {high}")
+            }
         }
     };
     let _ = writeln!(text, "  reads       {}", sae.tap);
@@ -116,7 +122,8 @@ fn sae_info(sae: &Sae) -> String {
         let _ = writeln!(text, "  target L0   {target}");
     }
     if let Some(norm) = sae.decoder_norm {
-        let of = if norm.sampled < sae.d_sae() { format!(" ({} features sampled)", norm.sampled) } else { String::new() };
+        let of =
+            if norm.sampled < sae.d_sae() { format!(" ({} features sampled)", norm.sampled) } else { String::new() };
         let _ = writeln!(text, "  decoder     norms {:.3} to {:.3}, mean {:.3}{of}", norm.min, norm.max, norm.mean);
     }
     for warning in &sae.warnings {

@@ -11,10 +11,12 @@ pub struct Progress {
     pub layer: usize,
     /// The last layer that is run.
     pub last_layer: usize,
-    /// Rows taken through a layer so far, summed over layers.
+    /// Work so far: products of weights with rows, so that a layer with an SAE counts for what it costs.
     pub done: u64,
     /// What `done` is when all is done.
     pub total: u64,
+    /// All tokens of the run.
+    pub tokens: u64,
 }
 
 /// Somebody who watches; every method has a silent default. Methods are called from several threads.

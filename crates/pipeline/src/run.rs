@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use llamascope_compute::{Cpu, Device, Kernel, Precision, Tensor};
 use llamascope_model::Checkpoint;
-use llamascope_record::run::{
-    Counts, DeviceInfo, FileInfo, Manifest, ModelInfo, RunWriter, SaeInfo, Status, Timings,
-};
+use llamascope_record::run::{Counts, DeviceInfo, FileInfo, Manifest, ModelInfo, RunWriter, SaeInfo, Status, Timings};
 use llamascope_record::sentence::read_sentences;
 use llamascope_record::{Sentence, Tokens};
 use llamascope_sae::{Activation, Sae};
@@ -76,6 +74,8 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
     let tokenising = Instant::now();
     let input = read_input(config, &checkpoint, &device, observer)?;
     let tokenize_s = tokenising.elapsed().as_secs_f64();
+    let memory = config.memory.unwrap_or(surroundings.memory);
+    let waves = plan_waves(&checkpoint, &saes, &input.tokens, memory)?;
 
     let writer = RunWriter::create(&config.output_dir, &surroundings.stamp)?;
     let mut manifest = Manifest {
@@ -86,16 +86,20 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
         saes: saes.iter().map(sae_info).collect::<Result<_, Error>>()?,
         device: device_info(&device),
         counts: input.counts(),
+        waves: waves.waves.len() as u64,
         ..Manifest::default()
     };
     writer.write_manifest(&manifest)?;
-    writer.write_sentences(&input.sentences, &input.tokens)?;
+    if let Err(error) = writer.write_sentences(&input.sentences, &input.tokens) {
+        manifest.status = Status::Failed;
+        // The first error is the one to tell: on a full disk this write fails for the same reason.
+        let _ = writer.write_manifest(&manifest);
+        return Err(error.into());
+    }
 
-    let memory = config.memory.unwrap_or(surroundings.memory);
-    let waves = plan_waves(&checkpoint, &saes, &input.tokens, memory)?;
-    manifest.waves = waves.waves.len() as u64;
-    observer.stage(&format!("running {} tokens through {} layers", manifest.counts.tokens, last_layer(&saes) + 1));
-    let extraction = Extraction { device: &device, checkpoint: &checkpoint, saes: &saes, tokens: &input.tokens, waves: &waves };
+    observer.stage(&format!("running {} tokens through layers 0 to {}", manifest.counts.tokens, last_layer(&saes)));
+    let extraction =
+        Extraction { device: &device, checkpoint: &checkpoint, saes: &saes, tokens: &input.tokens, waves: &waves };
     let (result, sink) = extract(&extraction, Sink::new(&writer, &input.tokens, &saes), observer);
 
     let (layers, fingerprint, write_time) = sink.finish();
@@ -125,7 +129,10 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
             warn_of_odd_density(&saes, &manifest, observer);
             Ok(Finished { path: writer.path().into(), manifest })
         }
-        Err(error) => {
+        Err(mut error) => {
+            if let Error::NonFinite { sentence, place, .. } = &mut error {
+                *place = format!(" at {}", input.place(*sentence));
+            }
             let interrupted = error.is_interruption();
             manifest.status = if interrupted { Status::Interrupted } else { Status::Failed };
             // The first error is the one to tell: on a full disk this write fails for the same reason.
@@ -191,14 +198,12 @@ fn read_input(
         input.sentences.extend(file.sentences);
     }
     observer.stage(&format!("tokenising {} sentences", input.sentences.len()));
-    let place = |index: usize| {
-        let source = &input.sentences[index].source;
-        format!("{}:{}", source.file, source.line)
-    };
     let texts: Vec<&str> = input.sentences.iter().map(|sentence| sentence.text.as_str()).collect();
     let tokenised = device.in_pool(|| checkpoint.tokenizer.encode_batch(&texts));
     let mut tokens = tokenised.map_err(|error| match error {
-        llamascope_model::Error::Sentence { index, source } => Error::Tokenise { place: place(index), source: *source },
+        llamascope_model::Error::Sentence { index, source } => {
+            Error::Tokenise { place: input.place(index), source: *source }
+        }
         other => Error::Model(other),
     })?;
     let context = checkpoint.config.context;
@@ -207,7 +212,7 @@ fn read_input(
             return Err(Error::Mismatch(format!(
                 "{}: this sentence has {} tokens, the model's context is {context}: split it, or cut such sentences with \
                  --truncate",
-                place(index),
+                input.place(index),
                 tokens.len()
             )));
         }
@@ -219,6 +224,12 @@ fn read_input(
 }
 
 impl Input {
+    /// Where a sentence stands, as `file:line`.
+    fn place(&self, sentence: usize) -> String {
+        let source = &self.sentences[sentence].source;
+        format!("{}:{}", source.file, source.line)
+    }
+
     fn counts(&self) -> Counts {
         Counts {
             sentences: self.sentences.len() as u64,

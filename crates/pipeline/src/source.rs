@@ -86,6 +86,9 @@ pub fn open_saes(
     };
     let mut saes = Vec::new();
     for folder in folders {
+        if observer.cancelled() {
+            return Err(Error::Interrupted { run: None });
+        }
         observer.stage(&format!("opening {}", folder.display()));
         let sae = Sae::open(&folder, convention)?;
         if sae.d_in() != config.d_model {
@@ -104,10 +107,12 @@ pub fn open_saes(
                 config.n_layers - 1
             )));
         }
-        describe(&sae, observer);
+        let norm = sae.decoder_norm.map_or(String::new(), |norm| format!(", mean decoder norm {:.3}", norm.mean));
+        observer.note(&format!("{}: {} features, {}{norm}", sae.tap, sae.d_sae(), sae.format));
         saes.push(sae);
     }
     saes.sort_by_key(|sae| sae.tap);
+    warn(&saes, observer);
     Ok(saes)
 }
 
@@ -138,12 +143,17 @@ fn local_saes(root: &Path, selection: &LayerSelection, layers: &[usize]) -> Resu
     wanted.into_iter().map(one).collect()
 }
 
-/// Tells what was loaded, and what is odd about it.
-fn describe(sae: &Sae, observer: &dyn Observer) {
-    let norm = sae.decoder_norm.map_or(String::new(), |norm| format!(", mean decoder norm {:.3}", norm.mean));
-    observer.note(&format!("{}: {} features, {}{norm}", sae.tap, sae.d_sae(), sae.format));
-    for warning in &sae.warnings {
-        observer.warn(&format!("{}: {warning}", sae.tap));
+/// Tells what is odd about the SAEs: what holds for many of them, once.
+fn warn(saes: &[Sae], observer: &dyn Observer) {
+    let mut layers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for sae in saes {
+        for warning in &sae.warnings {
+            layers.entry(warning).or_default().push(sae.tap.layer.to_string());
+        }
+    }
+    for (warning, layers) in layers {
+        let of = if layers.len() == 1 { "SAE of layer" } else { "SAEs of layers" };
+        observer.warn(&format!("{of} {}: {warning}", layers.join(", ")));
     }
 }
 

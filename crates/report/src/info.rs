@@ -44,7 +44,7 @@ pub fn manifest_info(manifest: &Manifest) -> String {
     put(
         "",
         format!(
-            "{}, {} layers, d_model {}, vocabulary {}, {} in {} files",
+            "{}, {} layers, d_model {}, vocabulary {}, {} in {} file(s)",
             model.architecture,
             model.n_layers,
             model.d_model,
@@ -129,7 +129,7 @@ mod tests {
         let expected = "\
 run         complete; started 2026-01-02T03:04:05Z by llamascope 0.1.0
 model       some/model␛[2J (cache/model)
-            LlamaForCausalLM, 4 layers, d_model 64, vocabulary 512, 1.5 MiB in 1 files
+            LlamaForCausalLM, 4 layers, d_model 64, vocabulary 512, 1.5 MiB in 1 file(s)
 SAEs        layers 0,2: llama_scope, jumprelu, convention saelens, 64 -> 512
 SAEs        layers 3: llama_scope, jumprelu, convention saelens, 64 -> 1024
 device      cpu, avx512, 2 threads, float32

@@ -9,16 +9,18 @@ use crate::text;
 /// Sentences of which the strongest features are shown.
 const SHOWN_SENTENCES: usize = 3;
 /// Tokens shown of each.
-const SHOWN_TOKENS: usize = 12;
+const SHOWN_TOKENS: usize = 8;
 /// Features shown of each token.
 const SHOWN_FEATURES: usize = 3;
+/// Sentences of which the rows are read: a large run would take longer to read than a reader has patience.
+const READ_SENTENCES: usize = 200;
 /// Most common features shown.
 const SHOWN_COMMON: usize = 5;
 /// Columns that a token fills at most.
 const TOKEN_COLUMNS: usize = 20;
 
 /// The whole summary: [`layer_table`] and [`totals`] where the run has a manifest, then [`strongest_features`] and
-/// [`most_common`] of its middle layer, of which all rows are read.
+/// [`most_common`] of its middle layer, of which the first sentences are read.
 ///
 /// # Errors
 /// A rows file that cannot be read.
@@ -30,7 +32,9 @@ pub fn run_summary(run: &Run) -> Result<String, RunError> {
     }
     if let Some(&layer) = run.layers().get(run.layers().len().saturating_sub(1) / 2) {
         let (mut score, mut shown) = (Score::default(), Vec::new());
-        for sentence in run.sentences_in(layer) {
+        let sentences = run.sentences_in(layer);
+        let read = sentences.len().min(READ_SENTENCES);
+        for sentence in sentences.iter().copied().take(read) {
             let rows = run.rows(layer, sentence)?;
             rows.iter().for_each(|row| score.add(&row.feat_ids, &row.feat_vals));
             if shown.len() < SHOWN_SENTENCES && !rows.is_empty() {
@@ -39,7 +43,9 @@ pub fn run_summary(run: &Run) -> Result<String, RunError> {
         }
         if !shown.is_empty() {
             parts.push(format!("\nstrongest features at layer {layer}, as id:value\n{}", strongest_features(&shown)));
-            parts.push(most_common(&score));
+            let of =
+                if read < sentences.len() { format!("the first {read} sentences") } else { "all sentences".into() };
+            parts.push(format!("most common in {of}, with frequency score (0 to 100): {}\n", most_common(&score)));
         }
     }
     Ok(parts.concat())
@@ -108,11 +114,11 @@ pub fn strongest_features(sentences: &[(usize, Vec<TokenRow>)]) -> String {
     table.to_string()
 }
 
-/// One line with the features of the highest frequency score, `id (score)`.
+/// The features of the highest frequency score, `id (score)`.
 pub fn most_common(score: &Score) -> String {
     let common = score.most_common(SHOWN_COMMON);
     let common: Vec<_> = common.iter().map(|(id, _)| format!("{id} ({:.1})", score.of(*id))).collect();
-    format!("most common, with frequency score (0 to 100): {}\n", common.join(", "))
+    common.join(", ")
 }
 
 /// An activation in few characters.
@@ -194,15 +200,15 @@ sentence  pos  token         L0  1st       2nd       3rd
        2    0  a              1  1:2.5e5
 ";
         assert!(shown.starts_with(expected), "{shown}");
-        assert!(shown.ends_with("           11  a              1  1:2.5e5\n               (2 more)\n"), "{shown}");
+        assert!(shown.ends_with("            7  a              1  1:2.5e5\n               (6 more)\n"), "{shown}");
     }
 
     #[test]
-    fn the_most_common_features_stand_on_a_line() {
+    fn the_most_common_features_come_first() {
         let mut score = Score::default();
         score.add(&[104, 7], &[2.0, 1.0]);
         score.add(&[104], &[2.0]);
-        assert_eq!(most_common(&score), "most common, with frequency score (0 to 100): 104 (100.0), 7 (49.5)\n");
+        assert_eq!(most_common(&score), "104 (100.0), 7 (49.5)");
     }
 
     #[test]
@@ -219,9 +225,27 @@ strongest features at layer 5, as id:value
 sentence  pos  token  L0  1st     2nd  3rd
 --------  ---  -----  --  ------  ---  ---
        1    1  a       1  5:0.50
-most common, with frequency score (0 to 100): 5 (100.0)
+most common in all sentences, with frequency score (0 to 100): 5 (100.0)
 ";
         assert_eq!(run_summary(&Run::open(folder.path()).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_large_run_the_first_sentences_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join("layer_00");
+        std::fs::create_dir(&layer).unwrap();
+        for sentence in 0..=READ_SENTENCES {
+            std::fs::write(layer.join(format!("sentence_{sentence:04}.jsonl")), "").unwrap();
+        }
+        let line = r#"{"token_pos": 1, "token_str": "a", "nnz": 1, "feat_ids": [5], "feat_vals": [0.5]}"#;
+        std::fs::write(layer.join("sentence_0003.jsonl"), line).unwrap();
+        std::fs::write(layer.join(format!("sentence_{READ_SENTENCES:04}.jsonl")), "never read").unwrap();
+        let summary = run_summary(&Run::open(folder.path()).unwrap()).unwrap();
+        assert!(
+            summary.ends_with("in the first 200 sentences, with frequency score (0 to 100): 5 (100.0)\n"),
+            "{summary}"
+        );
     }
 
     #[test]

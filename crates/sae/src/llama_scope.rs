@@ -100,7 +100,7 @@ pub(crate) fn load(folder: &Path, convention: Convention) -> Result<Sae, Error> 
         }
     }
     let mut warnings = Vec::new();
-    warnings.extend(conventions_differ(folder, convention, decoder_norm));
+    warnings.extend(conventions_differ(convention, decoder_norm));
     warnings.extend(release::unexpected_scale(folder, d_in, d_sae, f_in));
     Ok(Sae {
         tap,
@@ -140,17 +140,12 @@ fn check_kind(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn conventions_differ(folder: &Path, convention: Convention, norm: NormStats) -> Option<String> {
+fn conventions_differ(convention: Convention, norm: NormStats) -> Option<String> {
     let far = |n: f64| (n - 1.0).abs() > UNIT_TOLERANCE;
     (far(norm.mean) || far(norm.min) || far(norm.max)).then(|| {
         format!(
-            "{}: the decoder vectors have length {:.3} on average ({:.3} to {:.3}, {} features measured), not 1, so the \
-             conventions saelens, openmoss and neuronpedia give different results; this is `{convention}`.",
-            folder.display(),
-            norm.mean,
-            norm.min,
-            norm.max,
-            norm.sampled,
+            "the decoder vectors are not of length 1, so the conventions saelens, openmoss and neuronpedia give different \
+             results; this is `{convention}`"
         )
     })
 }

@@ -46,7 +46,7 @@ pub(crate) fn load(folder: &Path) -> Result<Sae, Error> {
     let architecture = architecture_of(&config)?;
     let (d_in, d_sae) = (config.size("d_in")?, config.size("d_sae")?);
     let mut warnings = Vec::new();
-    let input_norm = input_norm_of(&config, folder, &mut warnings)?;
+    let input_norm = input_norm_of(&config, &mut warnings)?;
 
     let weights = Checkpoint::open(folder, WEIGHTS)?;
     refuse_scaling_factor(&weights, d_sae)?;
@@ -139,7 +139,7 @@ fn architecture_of(config: &Config) -> Result<Architecture, Error> {
     }
 }
 
-fn input_norm_of(config: &Config, folder: &Path, warnings: &mut Vec<String>) -> Result<InputNorm, Error> {
+fn input_norm_of(config: &Config, warnings: &mut Vec<String>) -> Result<InputNorm, Error> {
     let key = "normalize_activations";
     match config.get(key) {
         None | Some(Value::Bool(false)) => return Ok(InputNorm::None),
@@ -159,11 +159,11 @@ fn input_norm_of(config: &Config, folder: &Path, warnings: &mut Vec<String>) -> 
             }
         },
     }
-    warnings.push(format!(
-        "{}: trained with expected_average_only_in and saved without the factor folded in; rows are encoded as they are, \
-         as SAELens does when it reads this folder. Far too many or too few features mean that the factor is missing.",
-        folder.display()
-    ));
+    warnings.push(
+        "trained with expected_average_only_in and saved without the factor folded in; rows are encoded as they are, as \
+         SAELens does when it reads this folder. Far too many or too few features mean that the factor is missing"
+            .into(),
+    );
     Ok(InputNorm::None)
 }
 

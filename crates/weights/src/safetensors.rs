@@ -88,7 +88,11 @@ fn check(info: &TensorInfo, start: usize, limit: usize) -> Result<(), String> {
         return Err(format!("its bytes {begin}..{end} are not inside the {limit} bytes after the header"));
     }
     if begin != start {
-        let what = if begin < start { "overlap those of another tensor" } else { "leave a hole before them" };
+        let what = if begin < start {
+            "overlap those of another tensor"
+        } else {
+            "leave a hole after those of the tensor before"
+        };
         return Err(format!("its bytes {begin}..{end} {what}, which end at {start}"));
     }
     // Zeros are left out of this product: `Tensor` multiplies some of the axes, and must not overflow either.

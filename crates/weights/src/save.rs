@@ -46,7 +46,10 @@ mod tests {
     fn what_is_saved_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
-        let (a, b) = (Tensor::from_f32("a", vec![2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), Tensor::from_f32("b", vec![1], &[7.0]));
+        let (a, b) = (
+            Tensor::from_f32("a", vec![2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            Tensor::from_f32("b", vec![1], &[7.0]),
+        );
         save(&path, &[("a", &a), ("b.c", &b)]).unwrap();
         let map = TensorMap::open_file(&path).unwrap();
         assert_eq!(map.names().collect::<Vec<_>>(), ["a", "b.c"]);

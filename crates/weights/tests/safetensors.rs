@@ -158,7 +158,10 @@ fn tensors_that_do_not_fit_the_file_are_refused() {
     assert_eq!(one("[3]", 0, 12), outside);
     assert_eq!(one("[3]", 4, 0), outside.replace("0..12", "4..0"));
     assert!(one("[1]", u64::MAX - 3, u64::MAX).contains("are not inside"));
-    assert_eq!(one("[1]", 4, 8), "tensor `a`: its bytes 4..8 leave a hole before them, which end at 0");
+    assert_eq!(
+        one("[1]", 4, 8),
+        "tensor `a`: its bytes 4..8 leave a hole after those of the tensor before, which end at 0"
+    );
     assert_eq!(one("[1]", 0, 8), "tensor `a`: F32 of shape [1] takes 4 bytes, but its offsets span 8");
     assert!(one("[1]", 0, 4).starts_with("the tensors take 4 bytes after the header, the file has 8"));
     let huge = "[4294967296,4294967296]";

@@ -140,7 +140,8 @@ mod tests {
                 let max = scores.iter().copied().fold(f64::MIN, f64::max);
                 let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
                 for i in 0..hd {
-                    let weighted = scores.iter().zip(span.start..).map(|(s, j)| (s - max).exp() * v.row(j)[kv + i] as f64);
+                    let weighted =
+                        scores.iter().zip(span.start..).map(|(s, j)| (s - max).exp() * v.row(j)[kv + i] as f64);
                     out[t * q.d() + head * hd + i] = weighted.sum::<f64>() / total;
                 }
             }

@@ -180,7 +180,10 @@ mod tests {
         let mut pairs = [1.0, 3.0, 2.0, 4.0];
         rotate(&mut halves, &cos, &sin, false);
         rotate(&mut pairs, &cos, &sin, true);
-        assert_eq!(halves, [1.0 * 0.8 - 3.0 * 0.6, 2.0 * 0.6 - 4.0 * 0.8, 3.0 * 0.8 + 1.0 * 0.6, 4.0 * 0.6 + 2.0 * 0.8]);
+        assert_eq!(
+            halves,
+            [1.0 * 0.8 - 3.0 * 0.6, 2.0 * 0.6 - 4.0 * 0.8, 3.0 * 0.8 + 1.0 * 0.6, 4.0 * 0.6 + 2.0 * 0.8]
+        );
         assert_eq!([pairs[0], pairs[2], pairs[1], pairs[3]], halves);
     }
 

@@ -13,10 +13,10 @@ use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
 
 /// An active feature of a row.
 #[derive(Clone, Copy)]
-struct Active {
-    row: u32,
-    id: u32,
-    value: f32,
+pub(super) struct Active {
+    pub row: u32,
+    pub id: u32,
+    pub value: f32,
 }
 
 /// The canonical order inside a row.
@@ -24,7 +24,8 @@ fn by_value_then_id(a: &Active, b: &Active) -> std::cmp::Ordering {
     b.value.total_cmp(&a.value).then(a.id.cmp(&b.id))
 }
 
-pub(super) fn encode(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
+/// The plain way: every pre-activation in f32.
+pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
     assert_eq!(x.d(), w.n_cols(), "{w:?} does not fit rows of {}", x.d());
     assert_eq!(spec.bias.len(), w.n_rows());
     let packed = Packed::new(F32Tiles { kernel, precision: Precision::F32 }, x, None);
@@ -44,7 +45,7 @@ pub(super) fn encode(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_
             active
         })
         .collect();
-    gather(x.n(), &blocks, spec)
+    Sparse { candidates: x.n() * w.n_rows(), ..gather(x.n(), &blocks, spec) }
 }
 
 vectorized! {
@@ -90,7 +91,7 @@ fn keep_top(active: &mut Vec<Active>, start: usize, k: usize) {
 }
 
 /// Brings the blocks' entries together by row, in canonical order.
-fn gather(n: usize, blocks: &[Vec<Active>], spec: &EncoderSpec<'_>) -> Sparse {
+pub(super) fn gather(n: usize, blocks: &[Vec<Active>], spec: &EncoderSpec<'_>) -> Sparse {
     let mut starts = vec![0usize; n + 1];
     for active in blocks.iter().flatten() {
         starts[active.row as usize + 1] += 1;
@@ -139,7 +140,7 @@ mod tests {
         for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(7), Select::TopK(200)] {
             for gain in [None, Some(&gain[..])] {
                 let spec = EncoderSpec { scale: 1.7, bias: &bias, gain, select };
-                let found: Vec<Sparse> = Kernel::available().map(|kernel| encode(kernel, &x, &w, &spec)).collect();
+                let found: Vec<Sparse> = Kernel::available().map(|kernel| dense(kernel, &x, &w, &spec)).collect();
                 assert!(found.iter().all(|sparse| *sparse == found[0]));
                 for row in 0..n {
                     let value = |j: usize| 1.7f32.mul_add(dots.row(row)[j], bias[j]) * gain.map_or(1.0, |gain| gain[j]);
@@ -167,6 +168,6 @@ mod tests {
         (w[250], w[10]) = (2.0, 0.5);
         let w = Tensor::from_f32("w", vec![300, 1], &w);
         let spec = EncoderSpec { scale: 1.0, bias: &[0.0; 300], gain: None, select: Select::TopK(4) };
-        assert_eq!(encode(Kernel::detect(), &x, &w, &spec).ids, [250, 0, 1, 2]);
+        assert_eq!(dense(Kernel::detect(), &x, &w, &spec).ids, [250, 0, 1, 2]);
     }
 }

@@ -166,9 +166,8 @@ fn for_blocks<T: Tiles, const N: usize>(
                 let products = std::array::from_fn(|i| &products[i][row * block.n..][..block.n]);
                 // SAFETY: the blocks of different tasks do not overlap, they lie inside `out` (checked above), and
                 // nobody else touches `out` before all tasks are done.
-                let out = unsafe {
-                    std::slice::from_raw_parts_mut(out.0.add((block.t0 + row) * d + block.n0), block.n)
-                };
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(out.0.add((block.t0 + row) * d + block.n0), block.n) };
                 finish(products, out);
             }
         },

@@ -55,9 +55,7 @@ impl Kernel {
             }
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
             #[cfg(not(target_arch = "x86_64"))]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 | Kernel::Avx2 => false,
@@ -209,14 +207,15 @@ macro_rules! vectorized {
                     body($($arg),*)
                 }
 
+                use $crate::cpu::kernel::Kernel;
                 match kernel {
-                    // SAFETY: a kernel is only used where it is available: `Cpu::with_kernel` has checked.
-                    $crate::cpu::kernel::Kernel::Amx
-                    | $crate::cpu::kernel::Kernel::Avx512Bf16
-                    | $crate::cpu::kernel::Kernel::Avx512 => return unsafe { avx512($($arg),*) },
+                    Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => {
+                        // SAFETY: a kernel is only used where it is available: `Cpu::with_kernel` has checked.
+                        return unsafe { avx512($($arg),*) };
+                    }
                     // SAFETY: as above.
-                    $crate::cpu::kernel::Kernel::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::cpu::kernel::Kernel::Portable => {}
+                    Kernel::Avx2 => return unsafe { avx2($($arg),*) },
+                    Kernel::Portable => {}
                 }
             }
             let _ = kernel;
@@ -426,9 +425,10 @@ mod tests {
                     let row = &w[r * w_stride..][..len];
                     let column: Vec<u32> = x[c..].iter().step_by(x_stride).copied().collect();
                     let chain = || {
-                        column.iter().zip(row).fold(0f32, |sum, (x, w)| {
-                            even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum))
-                        })
+                        column
+                            .iter()
+                            .zip(row)
+                            .fold(0f32, |sum, (x, w)| even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum)))
                     };
                     let expected = match kernel {
                         #[cfg(target_arch = "x86_64")]

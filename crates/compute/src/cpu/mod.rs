@@ -1,8 +1,9 @@
 //! The CPU: kernels of our own, chosen at run time.
 //!
-//! Everything is built on one operation, a tile of `ROWS x WIDTH` dot products, each a chain of fused multiply-adds in
-//! ascending order. A fused multiply-add rounds the same everywhere, so all kernels, from the portable one to AVX-512,
-//! give the same bits, for any number of rows and threads.
+//! Everything is built on one operation, a tile of dot products, each a chain of fused multiply-adds in a fixed order. A
+//! fused multiply-add rounds the same everywhere, so all kernels, from the portable one to AVX-512, give the same bits,
+//! for any number of rows and threads. The one exception are bfloat16 products on AMX, whose instruction has an order of
+//! its own (`amx.rs`).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -11,19 +12,22 @@ mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
+mod screen;
 mod tiles;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 pub use kernel::Kernel;
 
 use gemm::Packed;
+use screen::WeightNorms;
 use tiles::{Bf16Tiles, F32Tiles};
 
-use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Norm, RopeTable, Rows, Sparse};
 use crate::Tensor;
+use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Norm, RopeTable, Rows, Sparse};
 
 /// What the operands of matrix products are rounded to. Sums, the residual stream and everything else stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +114,7 @@ macro_rules! with_tiles {
 impl Device for Cpu {
     type Rows = Rows;
     type Matrix = Tensor;
+    type Encoder = CpuEncoder;
 
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
@@ -200,8 +205,28 @@ impl Device for Cpu {
         x.data().chunks(x.d().max(1)).position(|row| !elementwise::all_finite(row))
     }
 
-    fn encode(&self, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
-        self.pool.install(|| encode::encode(self.kernel, x, w, spec))
+    fn encoder(&self, tensor: &Tensor) -> CpuEncoder {
+        CpuEncoder { matrix: tensor.clone(), norms: OnceLock::new() }
+    }
+
+    fn encode(&self, x: &Rows, w: &CpuEncoder, spec: &EncoderSpec<'_>) -> Sparse {
+        assert_eq!(x.d(), w.matrix.n_cols(), "{:?} does not fit rows of {}", w.matrix, x.d());
+        assert_eq!(spec.bias.len(), w.matrix.n_rows());
+        self.pool.install(|| {
+            let screened = (x.n() >= SCREENED_ROWS && Bf16Tiles::new(self.kernel).is_some()).then(|| {
+                let norms = w.norms.get_or_init(|| WeightNorms::new(self.kernel, &w.matrix));
+                screen::encode(self.kernel, x, &w.matrix, norms, spec)
+            });
+            screened.flatten().unwrap_or_else(|| encode::dense(self.kernel, x, &w.matrix, spec))
+        })
     }
 }
 
+/// Rows from which a pass over the matrix for its norms pays.
+const SCREENED_ROWS: usize = 64;
+
+/// An encoder's matrix, and the lengths of its rows once they were needed.
+pub struct CpuEncoder {
+    matrix: Tensor,
+    norms: OnceLock<WeightNorms>,
+}

@@ -78,7 +78,7 @@ pub enum ConfigError {
 }
 
 fn place(file: &Option<PathBuf>) -> String {
-    file.as_ref().map_or_else(|| "a config file".into(), |path| path.display().to_string())
+    file.as_ref().map_or_else(|| "config.yaml (there is none here)".into(), |path| path.display().to_string())
 }
 
 /// What is wrong with a value, wherever it was typed: the key or flag is for the caller to name.

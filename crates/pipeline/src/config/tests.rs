@@ -237,7 +237,10 @@ fn what_nobody_gave_is_named_with_key_and_flag() {
     assert_eq!(says(resolve("model_id: m", none())), "no `sae_release`: set it in config.yaml or give --sae");
     let model = Overrides { model_id: Some("m".into()), sae_release: Some("s".into()), ..none() };
     assert_eq!(says(resolve("", model.clone())), "no `input_csvs`: set it in config.yaml or give --input");
-    assert_eq!(says(RunConfig::resolve(None, model)), "no `input_csvs`: set it in a config file or give --input");
+    assert_eq!(
+        says(RunConfig::resolve(None, model)),
+        "no `input_csvs`: set it in config.yaml (there is none here) or give --input"
+    );
 }
 
 #[test]

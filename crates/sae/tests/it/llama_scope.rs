@@ -113,7 +113,7 @@ fn what_the_user_is_told() {
     let mean = (0..96).map(|j| sae.norm(j)).sum::<f64>() / 96.0;
     assert!((norm.mean - mean).abs() < 1e-12 && norm.sampled == 96, "{norm:?}");
     assert_eq!(opened.warnings.len(), 1);
-    assert!(opened.warnings[0].contains(&format!("{mean:.3}")) && opened.warnings[0].contains("`saelens`"));
+    assert!(opened.warnings[0].contains("`saelens`"));
 }
 
 #[test]

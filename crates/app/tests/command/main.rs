@@ -1,0 +1,12 @@
+//! The binary as a whole: what is typed, what comes back on stdout and stderr, the exit code, and what lies on the disk.
+
+mod config;
+mod files;
+#[cfg(unix)]
+mod full_disk;
+mod hub;
+mod input;
+mod normal;
+mod shell;
+#[cfg(unix)]
+mod signals;

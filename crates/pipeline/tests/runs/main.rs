@@ -1,0 +1,12 @@
+//! Whole runs over the fixtures, against what the reference libraries compute and against each other.
+//!
+//! What the fixtures hold, how they were made and how close a correct computation comes: `fixtures/README.md`.
+
+mod bad_input;
+mod bytes;
+mod folder;
+mod precision;
+mod residuals;
+mod rows;
+mod support;
+mod tokens;
