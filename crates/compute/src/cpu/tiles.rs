@@ -242,7 +242,8 @@ mod tests {
     #[test]
     fn rounding_to_bf16_agrees_with_half_on_normal_numbers() {
         let numbers = (0..50_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
-        for x in numbers.chain([0.0, -0.0, f32::INFINITY, f32::MAX, 1.00390625, 1.01171875]) {
+        let ties = [0x3f80_8000, 0x3f81_8000].map(f32::from_bits);
+        for x in numbers.chain([0.0, -0.0, f32::INFINITY, f32::MAX]).chain(ties) {
             let exact = bf16::from_f32(x).to_f32();
             let expected = if exact.is_subnormal() { 0.0f32.copysign(exact) } else { exact };
             let rounded = round_to_bf16(x);
