@@ -58,6 +58,9 @@ pub enum Command {
     /// Makes dictionaries from a model's own activations: each feature is the direction of one token's activation. A
     /// stand-in where no trained SAEs exist; not a substitute for them.
     Dictionary(DictionaryArgs),
+    /// Tells how fast this machine is and how much of it is used: its own ceilings, each stage as a share of its
+    /// ceiling, and a whole run.
+    Bench(BenchArgs),
 }
 
 #[derive(Args)]
@@ -212,6 +215,40 @@ pub struct DictionaryArgs {
     /// No progress and no notes
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  llamascope bench --model model.gguf --sae demo/saes --layers 10,20 --input demo/sentences.csv
+
+Without a model, the whole run is that of the demo, if it was run before in the current folder. Close what else uses the \
+machine: times are the best of several tries.")]
+pub struct BenchArgs {
+    /// Model of the whole run: hub id, folder in Hugging Face layout, or .gguf file
+    #[arg(long, value_name = "ID|PATH")]
+    pub model: Option<String>,
+    /// Its SAEs: release name or folder
+    #[arg(long, value_name = "NAME|PATH")]
+    pub sae: Option<String>,
+    /// Its layers: 0,5,9-12 or all [default: all]
+    #[arg(long)]
+    pub layers: Option<LayerSelection>,
+    /// Its sentences; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub input: Vec<PathBuf>,
+    /// Its precision [default: float32, then bfloat16]
+    #[arg(long, value_parser = Precision::parse)]
+    pub dtype: Option<Precision>,
+    /// Number of threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub threads: Option<NonZeroUsize>,
+    /// The small shapes only, in a few seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

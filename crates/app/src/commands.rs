@@ -106,7 +106,7 @@ pub fn dictionary(args: DictionaryArgs) -> Result<ExitCode> {
 }
 
 /// The answer, on stdout.
-fn print_line(text: &str) -> Result<()> {
+pub(crate) fn print_line(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         // Whoever closed the pipe has read enough.

@@ -1,6 +1,7 @@
 //! The `llamascope` binary: argv in, exit code out. How anything is computed is not known here.
 
 mod args;
+mod bench;
 mod commands;
 mod machine;
 mod terminal;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => commands::compare(args),
         Command::Info(args) => commands::info(args),
         Command::Dictionary(args) => commands::dictionary(args),
+        Command::Bench(args) => bench::bench(args),
     };
     let failure = match result {
         Ok(code) => return code,

@@ -6,10 +6,29 @@ use std::sync::Arc;
 
 use crate::Dtype;
 
-/// Shared bytes, cheap to clone: a range of a mapped file or of a vector.
+/// Whatever holds bytes: a vector, a mapped file.
+pub trait Storage: Send + Sync {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+
+    /// This range will be read soon. Must return at once.
+    fn will_need(&self, _range: Range<usize>) {}
+
+    /// This range will not be read for a while: its memory may be used otherwise, as long as the bytes come back when
+    /// they are read.
+    fn dont_need(&self, _range: Range<usize>) {}
+}
+
+impl Storage for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Shared bytes, cheap to clone: a range of what something else holds.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Storage>,
     range: Range<usize>,
 }
 
@@ -18,8 +37,8 @@ impl Bytes {
     ///
     /// # Panics
     /// When the range is not inside it.
-    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= (*owner).as_ref().len());
+    pub fn new(owner: Arc<dyn Storage>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= owner.bytes().len());
         Bytes { owner, range }
     }
 
@@ -31,7 +50,7 @@ impl Bytes {
 
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.range.clone()]
+        &self.owner.bytes()[self.range.clone()]
     }
 }
 
@@ -118,6 +137,16 @@ impl Tensor {
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
+    }
+
+    /// Says that it will be read soon.
+    pub fn will_need(&self) {
+        self.bytes.owner.will_need(self.bytes.range.clone());
+    }
+
+    /// Says that it will not be read for a while. It stays valid.
+    pub fn dont_need(&self) {
+        self.bytes.owner.dont_need(self.bytes.range.clone());
     }
 
     /// The bytes of one row.

@@ -43,8 +43,10 @@ pub struct Measured {
     pub forward: Duration,
     /// Time in the SAEs.
     pub encode: Duration,
-    /// BLAKE3 over the embedding and the layers that were run, in order: name, shape, type and bytes of each tensor.
+    /// BLAKE3 over the embedding and the layers that were run, in order: type, shape and bytes of each tensor.
     pub weights_blake3: String,
+    /// BLAKE3 of each SAE's encoder as it is used: matrix, biases, gains, thresholds.
+    pub sae_blake3: Vec<String>,
 }
 
 /// A chunk on its way through the layers.
@@ -82,23 +84,29 @@ impl<D: Device> Extraction<'_, D> {
             tokens: rows,
             ..Progress::default()
         };
-        hash_tensor(&mut hasher, &self.checkpoint.embedding()?);
+        let embedding = self.checkpoint.embedding()?;
+        hash_tensor(&mut hasher, &embedding);
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
             let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
             let mut chunks = chunks.collect::<Result<Vec<_>, Error>>()?;
+            if self.waves.streaming {
+                embedding.dont_need();
+            }
             let mut next = Some(self.checkpoint.layer(0)?);
             for (layer, work) in work.iter().enumerate() {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
-                    tensors(&ahead).for_each(|tensor| self.checkpoint.tensors.advise_willneed(tensor));
+                    tensors(&ahead).for_each(Tensor::will_need);
+                    self.sae(layer + 1).iter().for_each(|sae| sae.w_enc.will_need());
                     next = Some(ahead);
                 }
+                let sae = self.sae(layer);
                 if number == 0 {
                     hash_layer(&mut hasher, &weights);
+                    measured.sae_blake3.extend(sae.map(hash_sae));
                 }
-                let sae = self.saes.iter().find(|sae| sae.tap.layer == layer);
                 let encoder = sae.map(|sae| (sae, self.device.encoder(&sae.w_enc)));
                 let block = llama.layer(&weights);
                 for chunk in &mut chunks {
@@ -123,7 +131,8 @@ impl<D: Device> Extraction<'_, D> {
                     progress.done += chunk.batch.n() as u64 * work;
                 }
                 if self.waves.streaming {
-                    tensors(&weights).for_each(|tensor| self.checkpoint.tensors.advise_dontneed(tensor));
+                    tensors(&weights).for_each(Tensor::dont_need);
+                    sae.iter().for_each(|sae| sae.w_enc.dont_need());
                 }
             }
         }
@@ -132,10 +141,15 @@ impl<D: Device> Extraction<'_, D> {
         Ok(measured)
     }
 
+    /// The SAE of a layer.
+    fn sae(&self, layer: usize) -> Option<&Sae> {
+        self.saes.iter().find(|sae| sae.tap.layer == layer)
+    }
+
     /// Multiplications for a row in a layer and its SAE.
     fn work_per_row(&self, layer: usize) -> Result<u64, Error> {
         let size = |tensor: &Tensor| (tensor.n_rows() * tensor.n_cols()) as u64;
-        let sae = self.saes.iter().find(|sae| sae.tap.layer == layer).map_or(0, |sae| size(&sae.w_enc));
+        let sae = self.sae(layer).map_or(0, |sae| size(&sae.w_enc));
         Ok(tensors(&self.checkpoint.layer(layer)?).map(size).sum::<u64>() + sae)
     }
 
@@ -193,15 +207,37 @@ pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
 }
 
 fn hash_tensor(hasher: &mut blake3::Hasher, tensor: &Tensor) {
-    hasher.update(format!("{tensor:?}").as_bytes());
+    hasher.update(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
     hasher.update(tensor.bytes());
 }
 
-fn hash_layer(hasher: &mut blake3::Hasher, weights: &LayerWeights) {
-    for norm in [&weights.attn_norm, &weights.mlp_norm] {
-        norm.iter().for_each(|x| {
-            hasher.update(&x.to_le_bytes());
-        });
+fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
+    hasher.update(&(numbers.len() as u64).to_le_bytes());
+    numbers.iter().for_each(|x| {
+        hasher.update(&x.to_le_bytes());
+    });
+}
+
+fn hash_sae(sae: &Sae) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hash_tensor(&mut hasher, &sae.w_enc);
+    hasher.update(format!("{} {:?}", sae.scale, sae.input_norm).as_bytes());
+    for numbers in [Some(&sae.bias), sae.input_bias.as_ref(), sae.gain.as_ref()] {
+        hash_numbers(&mut hasher, numbers.map_or(&[], Vec::as_slice));
     }
+    match &sae.activation {
+        Activation::Relu => hasher.update(b"relu"),
+        Activation::TopK(k) => hasher.update(format!("topk {k}").as_bytes()),
+        Activation::JumpRelu(thresholds) => {
+            hash_numbers(&mut hasher, thresholds);
+            hasher.update(b"jumprelu")
+        }
+    };
+    hasher.finalize().to_hex().to_string()
+}
+
+fn hash_layer(hasher: &mut blake3::Hasher, weights: &LayerWeights) {
+    hash_numbers(hasher, &weights.attn_norm);
+    hash_numbers(hasher, &weights.mlp_norm);
     tensors(weights).for_each(|tensor| hash_tensor(hasher, tensor));
 }

@@ -83,7 +83,7 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
         started: surroundings.started.clone(),
         config: config.to_json(),
         model: model_info(config, &checkpoint, &model_path)?,
-        saes: saes.iter().map(sae_info).collect::<Result<_, Error>>()?,
+        saes: saes.iter().map(sae_info).collect(),
         device: device_info(&device),
         counts: input.counts(),
         waves: waves.waves.len() as u64,
@@ -122,6 +122,9 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
     match result {
         Ok(measured) => {
             manifest.model.weights_blake3 = Some(measured.weights_blake3);
+            for (sae, blake3) in manifest.saes.iter_mut().zip(measured.sae_blake3) {
+                sae.blake3 = blake3;
+            }
             manifest.fingerprint = Some(fingerprint);
             manifest.status = Status::Complete;
             manifest.complete = true;
@@ -277,21 +280,13 @@ fn model_info(config: &RunConfig, checkpoint: &Checkpoint, path: &std::path::Pat
     })
 }
 
-fn sae_info(sae: &Sae) -> Result<SaeInfo, Error> {
-    let mut hasher = blake3::Hasher::new();
-    // The configuration as a file, of the weights what is used: the rest may be larger than memory.
-    let config = &sae.files[0];
-    let text = std::fs::read(config).map_err(|source| Error::Io { path: config.clone(), source })?;
-    hasher.update(&text).update(sae.w_enc.bytes());
-    sae.bias.iter().for_each(|bias| {
-        hasher.update(&bias.to_le_bytes());
-    });
+fn sae_info(sae: &Sae) -> SaeInfo {
     let activation = match &sae.activation {
         Activation::Relu => "relu".to_owned(),
         Activation::JumpRelu(_) => "jumprelu".to_owned(),
         Activation::TopK(k) => format!("topk {k}"),
     };
-    Ok(SaeInfo {
+    SaeInfo {
         layer: sae.tap.layer,
         hook: sae.tap.to_string(),
         path: sae.path.display().to_string(),
@@ -300,10 +295,10 @@ fn sae_info(sae: &Sae) -> Result<SaeInfo, Error> {
         activation,
         d_in: sae.d_in(),
         d_sae: sae.d_sae(),
-        blake3: hasher.finalize().to_hex().to_string(),
+        blake3: String::new(),
         decoder_norm_mean: sae.decoder_norm.map(|norm| norm.mean),
         l0_target: sae.l0_target,
-    })
+    }
 }
 
 fn device_info(device: &Cpu) -> DeviceInfo {

@@ -81,6 +81,7 @@ pub(crate) fn load(folder: &Path, convention: Convention) -> Result<Sae, Error> 
         Convention::Saelens => norms::sample(&decoder, Features::Columns),
         Convention::Openmoss | Convention::Neuronpedia => norms::all(&decoder, Features::Columns),
     };
+    decoder.dont_need();
     let decoder_norm = weights.norm_stats("decoder.weight", &norms)?;
 
     let (scale, gain, thresholds) = match convention {

@@ -50,10 +50,14 @@ pub fn save_llama_scope(root: &Path, prefix: &str, sae: &LlamaScopeFile<'_>) -> 
     };
     let parent = weights.parent().unwrap_or(&folder);
     std::fs::create_dir_all(parent).map_err(io(parent))?;
-    let hook = sae.tap.to_string();
+    // A transcoder reconstructs what comes out of the MLP that it reads the input of.
+    let output = match sae.tap.site {
+        Site::MlpIn => Tap { site: Site::MlpOut, ..sae.tap },
+        _ => sae.tap,
+    };
     let hyperparams = json!({
-        "hook_point_in": hook,
-        "hook_point_out": hook,
+        "hook_point_in": sae.tap.to_string(),
+        "hook_point_out": output.to_string(),
         "dtype": "torch.bfloat16",
         "use_decoder_bias": true,
         "apply_decoder_bias_to_pre_encoder": false,
@@ -79,4 +83,36 @@ pub fn save_llama_scope(root: &Path, prefix: &str, sae: &LlamaScopeFile<'_>) -> 
     )?;
     std::fs::write(&config, format!("{hyperparams:#}\n")).map_err(io(&config))?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, Convention, Sae};
+
+    #[test]
+    fn what_is_saved_opens_at_every_site() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>();
+        let (d_in, d_sae) = (4, 8);
+        let tensor = |shape: Vec<usize>| Tensor::from_f32("t", shape.clone(), &numbers(shape.iter().product()));
+        for site in [Site::ResidPost, Site::AttnOut, Site::MlpOut, Site::MlpIn] {
+            let file = LlamaScopeFile {
+                tap: Tap { layer: 3, site },
+                encoder: &tensor(vec![d_sae, d_in]),
+                encoder_bias: &tensor(vec![d_sae]),
+                decoder: &tensor(vec![d_in, d_sae]),
+                decoder_bias: &tensor(vec![d_in]),
+                jump_relu_threshold: 0.5,
+                average_norm: 4.0,
+                top_k: 2,
+            };
+            let folder = save_llama_scope(root.path(), "Test", &file).unwrap();
+            let sae = Sae::open(&folder, Convention::Saelens).unwrap();
+            assert_eq!((sae.tap, sae.d_in(), sae.d_sae()), (file.tap, d_in, d_sae));
+            assert_eq!((sae.l0_target, sae.scale), (Some(2.0), 0.5));
+            assert_eq!(sae.activation, Activation::JumpRelu(vec![0.25; d_sae]));
+            assert_eq!(sae.w_enc.to_f32(), file.encoder.to_f32());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llamascope_compute::{Bytes, Tensor};
+use llamascope_compute::{Bytes, Storage};
 use memmap2::Mmap;
 
 use crate::Error;
@@ -13,7 +13,7 @@ use crate::Error;
 /// A mapped file. Nobody may shorten it while it is mapped: a read past its new end kills the process (SIGBUS).
 pub(crate) struct Mapped {
     path: PathBuf,
-    map: Arc<Mmap>,
+    map: Arc<Map>,
 }
 
 impl Mapped {
@@ -30,7 +30,7 @@ impl Mapped {
         // SAFETY: the map is only read. Its bytes change only if somebody changes the file meanwhile, which the
         // crate's documentation forbids; every value read from them is plain bytes, valid whatever they are.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Mapped { path: path.into(), map: Arc::new(map) })
+        Ok(Mapped { path: path.into(), map: Arc::new(Map(map)) })
     }
 
     pub fn path(&self) -> &Path {
@@ -38,7 +38,7 @@ impl Mapped {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        self.map.bytes()
     }
 
     /// A range of it that keeps the map alive.
@@ -48,36 +48,30 @@ impl Mapped {
     pub fn share(&self, range: Range<usize>) -> Bytes {
         Bytes::new(self.map.clone(), range)
     }
+}
 
-    /// Where in this file the bytes of `tensor` lie, if they do.
-    fn range_of(&self, tensor: &Tensor) -> Option<Range<usize>> {
-        let bytes = tensor.bytes();
-        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
-        let range = start..start.checked_add(bytes.len())?;
-        (range.end <= self.map.len() && !range.is_empty()).then_some(range)
+/// The map, as the tensors hold it.
+struct Map(Mmap);
+
+impl Storage for Map {
+    fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
-    /// Asks the system to read the tensor in; true when it is one of this file's.
-    pub fn will_need(&self, tensor: &Tensor) -> bool {
-        let Some(range) = self.range_of(tensor) else { return false };
+    fn will_need(&self, range: Range<usize>) {
         // Advice that is not taken costs speed alone, so an error is none.
         #[cfg(unix)]
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        let _ = self.0.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
         #[cfg(not(unix))]
         let _ = range;
-        true
     }
 
-    /// Tells the system that the tensor's pages may go; true when it is one of this file's.
     #[allow(unsafe_code)]
-    pub fn dont_need(&self, tensor: &Tensor) -> bool {
-        let Some(range) = self.range_of(tensor) else { return false };
+    fn dont_need(&self, range: Range<usize>) {
         // SAFETY: the map is shared and read-only, so dropped pages come back with the same bytes from the file.
         #[cfg(unix)]
-        let _ =
-            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        let _ = unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
         #[cfg(not(unix))]
         let _ = range;
-        true
     }
 }

@@ -112,18 +112,6 @@ impl TensorMap {
         self.files.iter().map(|f| (f.path().into(), f.bytes().len() as u64)).collect()
     }
 
-    /// Asks the system to start reading a tensor of this map into memory. Returns at once; does nothing for other
-    /// tensors and where the system takes no such advice.
-    pub fn advise_willneed(&self, tensor: &Tensor) {
-        self.files.iter().any(|f| f.will_need(tensor));
-    }
-
-    /// Tells the system that the memory of a tensor of this map may be used otherwise. The tensor stays valid: its
-    /// bytes are read from the file again when touched.
-    pub fn advise_dontneed(&self, tensor: &Tensor) {
-        self.files.iter().any(|f| f.dont_need(tensor));
-    }
-
     /// Up to three names that begin and end most like `wanted`.
     fn hint(&self, wanted: &str) -> String {
         const MOST: usize = 3;

@@ -89,8 +89,8 @@ fn tensors_outlive_the_map_and_advice_leaves_them_as_they_are() {
     let map = open(&valid()).unwrap();
     let (tensor, other) = (map.get("f32").unwrap(), open(&valid()).unwrap().get("f32").unwrap());
     for tensor in [&tensor, &other] {
-        map.advise_willneed(tensor);
-        map.advise_dontneed(tensor);
+        tensor.will_need();
+        tensor.dont_need();
     }
     drop(map);
     assert_eq!(tensor.to_f32(), other.to_f32());

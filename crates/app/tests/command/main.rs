@@ -1,5 +1,6 @@
 //! The binary as a whole: what is typed, what comes back on stdout and stderr, the exit code, and what lies on the disk.
 
+mod bench;
 mod config;
 mod files;
 #[cfg(unix)]

@@ -1,6 +1,9 @@
-//! The tile kernels: the only place that knows an instruction set.
+//! The instruction sets that there are kernels for, and which of them this machine has.
 
 #![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 
 /// Rows of weights in the largest tile.
 pub(super) const MAX_ROWS: usize = 32;
@@ -44,7 +47,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => Kernel::Avx512.is_available() && super::amx::is_available(),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Bf16 => Kernel::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Kernel::Avx512Bf16 => Kernel::Avx512.is_available() && x86::has_chained_bf16(),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -273,106 +276,6 @@ fn tile_portable<const W: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>,
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::View;
-    use std::arch::x86_64::*;
-
-    /// # Safety
-    /// AVX-512F; `x` holds `len` rows of `16 * V`, `w` 12 rows of `len`, `out` `12 * 16 * V` numbers.
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn tile_avx512<const V: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
-        let mut sums = [[_mm512_setzero_ps(); V]; 12];
-        let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
-        for i in 0..len {
-            let mut xs = [_mm512_setzero_ps(); V];
-            for (v, x) in xs.iter_mut().enumerate() {
-                // SAFETY: row `i` of x holds 16 * V numbers.
-                *x = unsafe { _mm512_loadu_ps(at.add(16 * v)) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: row `r` of w holds `len` numbers.
-                let w = _mm512_set1_ps(unsafe { *w_at.add(r * w.stride + i) });
-                for v in 0..V {
-                    sums[v] = _mm512_fmadd_ps(w, xs[v], sums[v]);
-                }
-            }
-            at = at.wrapping_add(x.stride);
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: `out` holds 12 rows of 16 * V numbers.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((r * V + v) * 16), sum) };
-            }
-        }
-    }
-
-    /// # Safety
-    /// AVX-512F and BF16; `x` holds `len` rows of `16 * V` pairs, `w` 12 rows of `len`, `out` `12 * 16 * V` numbers.
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn tile_avx512_bf16<const V: usize>(
-        len: usize,
-        x: View<'_, u32>,
-        w: View<'_, u32>,
-        out: &mut [f32],
-    ) {
-        // SAFETY: both are 64 bytes in which every bit pattern is valid.
-        let pairs = |x: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(x) };
-        let mut sums = [[_mm512_setzero_ps(); V]; 12];
-        let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
-        for i in 0..len {
-            let mut xs = [_mm512_setzero_si512(); V];
-            for (v, x) in xs.iter_mut().enumerate() {
-                // SAFETY: row `i` of x holds 16 * V pairs.
-                *x = unsafe { _mm512_loadu_si512(at.add(16 * v).cast()) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: row `r` of w holds `len` pairs.
-                let w = _mm512_set1_epi32(unsafe { *w_at.add(r * w.stride + i) } as i32);
-                for v in 0..V {
-                    sums[v] = _mm512_dpbf16_ps(sums[v], pairs(w), pairs(xs[v]));
-                }
-            }
-            at = at.wrapping_add(x.stride);
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: `out` holds 12 rows of 16 * V numbers.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((r * V + v) * 16), sum) };
-            }
-        }
-    }
-
-    /// # Safety
-    /// AVX2 and FMA; `x` holds `len` rows of `8 * V`, `w` 6 rows of `len`, `out` `6 * 8 * V` numbers.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn tile_avx2<const V: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
-        let mut sums = [[_mm256_setzero_ps(); V]; 6];
-        let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
-        for i in 0..len {
-            let mut xs = [_mm256_setzero_ps(); V];
-            for (v, x) in xs.iter_mut().enumerate() {
-                // SAFETY: row `i` of x holds 8 * V numbers.
-                *x = unsafe { _mm256_loadu_ps(at.add(8 * v)) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: row `r` of w holds `len` numbers.
-                let w = _mm256_set1_ps(unsafe { *w_at.add(r * w.stride + i) });
-                for v in 0..V {
-                    sums[v] = _mm256_fmadd_ps(w, xs[v], sums[v]);
-                }
-            }
-            at = at.wrapping_add(x.stride);
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: `out` holds 6 rows of 8 * V numbers.
-                unsafe { _mm256_storeu_ps(out.as_mut_ptr().add((r * V + v) * 8), sum) };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +290,15 @@ mod tests {
             (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
         };
         (0..n).map(|_| next() * (8.0 * next()).exp()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn instructions_for_pairs_are_not_thrown_away_on_a_machine_known_to_chain_them() {
+        // AMX comes with Intel's VDPBF16PS, which has been seen to be a chain.
+        if Kernel::Amx.is_available() && is_x86_feature_detected!("avx512bf16") {
+            assert!(Kernel::Avx512Bf16.is_available());
+        }
     }
 
     #[test]

@@ -8,18 +8,22 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod ceiling;
 mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
 mod screen;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+pub use ceiling::ReadBuffer;
 pub use kernel::Kernel;
 
 use gemm::Packed;

@@ -166,7 +166,11 @@ fn an_interrupted_run_says_so_and_every_file_that_exists_is_whole() {
     let whole = job.run();
     let whole_rows = rows_files(&whole.path);
     assert!(whole.manifest.waves > 5, "{} waves", whole.manifest.waves);
-    for at in [0, 1, 7, 11] {
+    let before = Job::new(MODEL, SAES);
+    let error = before.try_run(&StopsAt { at: 0, reports: AtomicUsize::new(0) }).unwrap_err();
+    assert!(matches!(*error, Error::Interrupted { run: None }), "{error}");
+    assert!(!before.config.output_dir.exists(), "stopped before the work: no folder");
+    for at in [1, 7, 11] {
         let error = job.try_run(&StopsAt { at, reports: AtomicUsize::new(0) }).unwrap_err();
         assert!(error.is_interruption(), "{error}");
         let Error::Interrupted { run: Some(path) } = &*error else { panic!("{error:?}") };
@@ -178,7 +182,7 @@ fn an_interrupted_run_says_so_and_every_file_that_exists_is_whole() {
             fs::read(whole.path.join("sentences.jsonl")).unwrap()
         );
         let rows = rows_files(path);
-        assert_eq!(rows.is_empty(), at == 0);
+        assert!(!rows.is_empty(), "what was finished is there");
         assert!(rows.len() < whole_rows.len());
         assert!(rows.iter().all(|file| whole_rows.contains(file)), "a file that is not whole, stopped at {at}");
         assert_eq!(files(path).len(), rows.len() + 2, "nothing else is there");

@@ -3,7 +3,9 @@
 //! What the fixtures hold, how they were made and how close a correct computation comes: `fixtures/README.md`.
 
 mod bad_input;
+mod bench;
 mod bytes;
+mod dictionary;
 mod folder;
 mod precision;
 mod residuals;

@@ -122,7 +122,7 @@ pub struct SaeInfo {
     pub d_in: usize,
     /// Number of its features.
     pub d_sae: usize,
-    /// BLAKE3 of its weights in hexadecimal.
+    /// BLAKE3 of its encoder in hexadecimal; empty until the run is complete.
     pub blake3: String,
     /// Mean norm of the decoder's rows, where the decoder was read; finite.
     pub decoder_norm_mean: Option<f64>,
