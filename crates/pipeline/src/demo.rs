@@ -1,6 +1,6 @@
 //! The demo: a small real model that an ordinary package carries, and dictionaries made from its own activations.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Error;
 use crate::config::RunConfig;
@@ -95,13 +95,13 @@ fn lead_sections(path: &Path) -> Result<Vec<String>, Error> {
 
 /// What to try after the demo.
 pub fn what_next(run: &Path) -> String {
-    let run: PathBuf = run.into();
     format!(
         "\nWhat next:\n  \
          look at the rows      head -c 600 {0}/layer_10/sentence_0000.jsonl\n  \
          your own sentences    llamascope run --config {CONFIG} --input FILE.csv\n  \
          half the precision    llamascope run --config {CONFIG} --dtype bfloat16, then llamascope compare {0} OTHER_RUN\n  \
-         Llama-3.1-8B          see README.md: a hub token and 17 GB of disk",
+         Llama-3.1-8B          see README.md: a hub token, 16 GB of disk and 0.5 GB for each SAE\n  \
+         (`cargo install --path crates/app` puts llamascope on your PATH)",
         run.display()
     )
 }
