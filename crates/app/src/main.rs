@@ -3,12 +3,15 @@
 mod args;
 mod bench;
 mod commands;
+mod index;
+mod labels;
 mod machine;
 mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use llamascope_record::index::IndexError;
 
 use args::{Cli, Command};
 
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => commands::compare(args),
         Command::Info(args) => commands::info(args),
         Command::Dictionary(args) => commands::dictionary(args),
+        Command::Index(args) => index::index(args),
+        Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
     };
     let failure = match result {
@@ -34,6 +39,9 @@ fn main() -> ExitCode {
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
+        None if failure.downcast_ref::<IndexError>().is_some_and(IndexError::is_interruption) => {
+            ExitCode::from(INTERRUPTED)
+        }
         None if failure.is::<commands::Usage>() => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
