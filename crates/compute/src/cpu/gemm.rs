@@ -130,28 +130,35 @@ pub(super) fn multiply<'a, T: Tiles>(
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
     let padded_n = block.n.next_multiple_of(tiles.rows());
     let size = x.panels(block).map(|(_, width)| width).sum::<usize>() * padded_n;
+    let step = tiles.step(dtype);
     // Rows a power of two apart would share their places in the cache.
-    let stride = tiles.step() + 16;
+    let stride = step + 16;
     let weights = weights.resize(padded_n * stride);
     let sums = sums.resize(size);
     tiles.prepare(true);
     for k0 in (0..x.k).step_by(KC) {
         let k_end = x.k.min(k0 + KC);
         let into = if k0 == 0 { &mut *sums } else { chunk.resize(size) };
-        for from in (k0..k_end).step_by(tiles.step() * T::PER) {
-            let to = k_end.min(from + tiles.step() * T::PER);
+        for from in (k0..k_end).step_by(step * T::PER) {
+            let to = k_end.min(from + step * T::PER);
             let len = T::numbers(to - from);
             for (row, weights) in (block.n0..block.n0 + block.n).zip(weights.chunks_exact_mut(stride)) {
                 let stored = &w.row(row)[from / block_len * block_bytes..to.div_ceil(block_len) * block_bytes];
                 tiles.unpack(dtype, stored, &mut weights[..len]);
             }
             let mut into = &mut into[..];
-            for (panel, width) in x.panels(block) {
-                let data = &x.panel(panel)[from / T::PER * width..][..len * width];
+            let piece = |(panel, width)| (&x.panel(panel)[from / T::PER * width..][..len * width], width);
+            let mut panels = x.panels(block).map(piece).peekable();
+            while let Some((data, width)) = panels.next() {
+                // While the tiles are at work, the piece of the next panel comes closer, a share with each of them.
+                let next = panels.peek().map_or(&[][..], |(next, _)| next);
+                let share = next.len().div_ceil(padded_n / tiles.rows()).max(1);
+                let mut shares = next.chunks(share);
                 let (here, rest) = into.split_at_mut(padded_n * width);
                 for (out, weights) in
                     here.chunks_exact_mut(tiles.rows() * width).zip(weights.chunks_exact(tiles.rows() * stride))
                 {
+                    tiles.kernel().prefetch(shares.next().unwrap_or_default());
                     tiles.tile(from == k0, width, len, data, View { data: weights, stride }, out);
                 }
                 into = rest;

@@ -94,9 +94,14 @@ impl Kernel {
         }
     }
 
-    /// Columns of weights that are unpacked at a time: with them a panel of `x` stays in the first-level cache.
-    pub(super) fn step(self) -> usize {
-        256
+    /// Brings numbers into the second-level cache that will be needed soon.
+    #[inline]
+    pub(super) fn prefetch<T>(self, numbers: &[T]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in numbers.chunks(64 / size_of::<T>()) {
+            x86::prefetch(line.as_ptr().cast());
+        }
+        let _ = numbers;
     }
 
     /// `out[r * width + c] += sum over i ascending of w[r * w_stride + i] * x[i * width + c]`, for `rows()` rows `r` and

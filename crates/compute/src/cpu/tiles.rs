@@ -29,8 +29,9 @@ pub(super) trait Tiles: Copy + Sync {
     fn rows(self) -> usize;
     /// Rows of `x` in a tile; it may also be half of them.
     fn width(self) -> usize;
-    /// Numbers of weights that are unpacked at a time: a divisor of those in a chunk.
-    fn step(self) -> usize;
+    /// Numbers of a row of weights that are unpacked at a time: whole blocks of the stored type, a divisor of those in a
+    /// chunk, and so few that a panel of `x` stays in the first-level cache with them.
+    fn step(self, stored: Dtype) -> usize;
     /// A row of `x`; what is beyond it in `numbers` is set to zero.
     fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
     /// Columns of `x` side by side, `[n, width]`, as they stand in a panel: `n` divided by `PER`, rounded up, times `width`
@@ -135,8 +136,8 @@ impl Tiles for F32Tiles {
         self.kernel.width()
     }
 
-    fn step(self) -> usize {
-        self.kernel.step()
+    fn step(self, stored: Dtype) -> usize {
+        if 192 % stored.block_len() == 0 { 192 } else { 256 }
     }
 
     fn convert(self, row: &[f32], numbers: &mut [f32]) {
@@ -207,7 +208,7 @@ impl Tiles for Bf16Tiles {
         32
     }
 
-    fn step(self) -> usize {
+    fn step(self, _stored: Dtype) -> usize {
         self.kernel.bf16_step()
     }
 

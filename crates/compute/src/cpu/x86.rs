@@ -51,12 +51,21 @@ pub(super) unsafe fn tile_avx512<const V: usize>(
 unsafe fn sums_avx512<const V: usize>(first: bool, out: &[f32]) -> [[__m512; V]; 12] {
     let mut sums = [[_mm512_setzero_ps(); V]; 12];
     if !first {
-        for (i, sum) in sums.iter_mut().flatten().enumerate() {
-            // SAFETY: the caller's promise.
-            *sum = unsafe { _mm512_loadu_ps(out.as_ptr().add(16 * i)) };
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { _mm512_loadu_ps(out.as_ptr().add((r * V + v) * 16)) };
+            }
         }
     }
     sums
+}
+
+/// Asks for a cache line, if there is one.
+#[inline]
+pub(super) fn prefetch(line: *const i8) {
+    // SAFETY: a hint, which may name any address; SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
 }
 
 /// Whether there are instructions for pairs of bf16 and they are chains of fused multiply-adds, the odd number first, as
@@ -145,10 +154,13 @@ pub(super) unsafe fn tile_avx2<const V: usize>(
     out: &mut [f32],
 ) {
     let mut sums = [[_mm256_setzero_ps(); V]; 6];
+    // Plain loops over indices known to the compiler: an iterator over all sums keeps them in memory, not in registers.
     if !first {
-        for (i, sum) in sums.iter_mut().flatten().enumerate() {
-            // SAFETY: `out` holds 6 rows of 8 * V numbers.
-            *sum = unsafe { _mm256_loadu_ps(out.as_ptr().add(8 * i)) };
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: `out` holds 6 rows of 8 * V numbers.
+                *sum = unsafe { _mm256_loadu_ps(out.as_ptr().add((r * V + v) * 8)) };
+            }
         }
     }
     let (mut at, w_at) = (x.as_ptr(), w.data.as_ptr());
@@ -167,9 +179,11 @@ pub(super) unsafe fn tile_avx2<const V: usize>(
         }
         at = at.wrapping_add(8 * V);
     }
-    for (i, &sum) in sums.iter().flatten().enumerate() {
-        // SAFETY: `out` holds 6 rows of 8 * V numbers.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(8 * i), sum) };
+    for (r, sums) in sums.iter().enumerate() {
+        for (v, &sum) in sums.iter().enumerate() {
+            // SAFETY: `out` holds 6 rows of 8 * V numbers.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr().add((r * V + v) * 8), sum) };
+        }
     }
 }
 
