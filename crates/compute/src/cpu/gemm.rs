@@ -11,6 +11,8 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::elementwise;
@@ -128,6 +130,9 @@ pub(super) fn multiply<'a, T: Tiles>(
 ) -> &'a mut [f32] {
     let (tiles, dtype) = (x.tiles, w.dtype());
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
+    let stored = |row, columns: Range<usize>| {
+        &w.row(row)[columns.start / block_len * block_bytes..columns.end.div_ceil(block_len) * block_bytes]
+    };
     let padded_n = block.n.next_multiple_of(tiles.rows());
     let size = x.panels(block).map(|(_, width)| width).sum::<usize>() * padded_n;
     let step = tiles.step(dtype);
@@ -143,22 +148,32 @@ pub(super) fn multiply<'a, T: Tiles>(
             let to = k_end.min(from + step * T::PER);
             let len = T::numbers(to - from);
             for (row, weights) in (block.n0..block.n0 + block.n).zip(weights.chunks_exact_mut(stride)) {
-                let stored = &w.row(row)[from / block_len * block_bytes..to.div_ceil(block_len) * block_bytes];
-                tiles.unpack(dtype, stored, &mut weights[..len]);
+                tiles.unpack(dtype, stored(row, from..to), &mut weights[..len]);
             }
+            // While the tiles are at work, what comes next comes closer, a share with each of them: the weights of the next
+            // step, and a panel's piece before its turn.
+            let (next_n0, next) = match to < x.k {
+                true => (block.n0, to..x.k.min(to + step * T::PER)),
+                false => (block.n0 + NB, 0..x.k.min(step * T::PER)),
+            };
+            let mut next_rows = next_n0..w.n_rows().min(next_n0 + block.n);
+            let tiles_in_step = x.panels(block).count() * (padded_n / tiles.rows());
+            let rows_share = block.n.div_ceil(tiles_in_step);
             let mut into = &mut into[..];
             let piece = |(panel, width)| (&x.panel(panel)[from / T::PER * width..][..len * width], width);
             let mut panels = x.panels(block).map(piece).peekable();
             while let Some((data, width)) = panels.next() {
-                // While the tiles are at work, the piece of the next panel comes closer, a share with each of them.
-                let next = panels.peek().map_or(&[][..], |(next, _)| next);
-                let share = next.len().div_ceil(padded_n / tiles.rows()).max(1);
-                let mut shares = next.chunks(share);
+                let next_piece = panels.peek().map_or(&[][..], |(piece, _)| piece);
+                let share = next_piece.len().div_ceil(padded_n / tiles.rows()).max(1);
+                let mut shares = next_piece.chunks(share);
                 let (here, rest) = into.split_at_mut(padded_n * width);
                 for (out, weights) in
                     here.chunks_exact_mut(tiles.rows() * width).zip(weights.chunks_exact(tiles.rows() * stride))
                 {
                     tiles.kernel().prefetch(shares.next().unwrap_or_default());
+                    for row in next_rows.by_ref().take(rows_share) {
+                        tiles.kernel().prefetch(stored(row, next.clone()));
+                    }
                     tiles.tile(from == k0, width, len, data, View { data: weights, stride }, out);
                 }
                 into = rest;
