@@ -244,9 +244,7 @@ pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Pac
         let at = piece.t0 * numbers + piece.n0 / T::PER * piece.width;
         // SAFETY: a panel begins at `t0 * numbers`, and these columns of it (`n0` is a multiple of `PER`) belong to this
         // piece alone; nobody else touches `hidden` before all are done.
-        let panel = unsafe {
-            std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width)
-        };
+        let panel = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width) };
         x.tiles.convert_columns(piece.width, &gate[..len], panel);
     });
     hidden

@@ -146,13 +146,7 @@ pub(super) unsafe fn tile_avx512_bf16<const V: usize>(
 /// # Safety
 /// AVX2 and FMA; `x` holds `len` rows of `8 * V`, `w` 6 rows of `len`, `out` `6 * 8 * V` numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2<const V: usize>(
-    first: bool,
-    len: usize,
-    x: &[f32],
-    w: View<'_, f32>,
-    out: &mut [f32],
-) {
+pub(super) unsafe fn tile_avx2<const V: usize>(first: bool, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
     let mut sums = [[_mm256_setzero_ps(); V]; 6];
     // Plain loops over indices known to the compiler: an iterator over all sums keeps them in memory, not in registers.
     if !first {
