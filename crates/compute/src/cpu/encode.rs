@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Block, Packed, Piece};
+use super::gemm::{self, Block, Piece};
 use super::kernel::{MAX_WIDTH, vectorized};
+use super::packed::Packed;
 use super::tiles::{F32Tiles, Scratch, Tiles};
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};

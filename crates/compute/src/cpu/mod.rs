@@ -13,6 +13,7 @@ mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
+mod packed;
 mod screen;
 mod tiles;
 mod transpose;
@@ -27,7 +28,7 @@ use rayon::prelude::*;
 pub use ceiling::ReadBuffer;
 pub use kernel::Kernel;
 
-use gemm::Packed;
+use packed::Packed;
 use screen::WeightNorms;
 use tiles::{Bf16Tiles, F32Tiles};
 

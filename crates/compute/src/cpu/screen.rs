@@ -14,8 +14,9 @@
 use rayon::prelude::*;
 
 use super::encode::{Active, gather, tasks};
-use super::gemm::{self, Packed, Piece};
+use super::gemm::{self, Piece};
 use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::packed::Packed;
 use super::tiles::{KC, Scratch, Tiles, round_to_bf16, unpack_f32};
 use super::{Precision, elementwise};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
