@@ -38,8 +38,11 @@ fn write_run(folder: &Path, sentences: &[Rows]) -> std::path::PathBuf {
     writer.path().to_owned()
 }
 
-/// Tokens, points and largest value of every feature, as the score of the run's files has them and as its index has.
-fn both(run: &Path) -> [(u64, Vec<(u32, u64, u64, f32)>, Vec<u32>); 2] {
+/// Of a layer: its tokens; id, tokens, points and largest value of every feature; the features by slot.
+type Counted = (u64, Vec<(u32, u64, u64, f32)>, Vec<u32>);
+
+/// What the score counts in the run's files, and what its index has.
+fn both(run: &Path) -> [Counted; 2] {
     let files = Run::open(run).unwrap();
     let mut score = Score::default();
     for sentence in files.sentences_in(0) {

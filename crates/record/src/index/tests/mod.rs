@@ -162,7 +162,8 @@ fn texts_are_searched_in_any_case_and_language() {
     let first = index.search(&query, 0, 1).unwrap();
     assert_eq!(first, Found { sentences: vec![0], next: Some(2) });
     assert_eq!(index.search(&query, 2, 1).unwrap(), Found { sentences: vec![2], next: None });
-    assert_eq!(Query::text("BANK").unwrap().spans("ΣΑΣ bank."), [7..11]);
+    let spans = Query::text("BANK").unwrap().spans("ΣΑΣ bank.");
+    assert_eq!((spans.len(), spans[0].clone()), (1, 7..11));
     for bad in ["(", "a{1000}{1000}{1000}", &"x".repeat(2000)] {
         assert!(matches!(Query::regex(bad).unwrap_err().problem, IndexProblem::Query(_)));
     }
