@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of tensors, the network or the clock.
 
+pub mod colour;
 pub mod compare;
 pub mod info;
+pub mod rarity;
 pub mod score;
 pub mod summary;
 pub mod table;
