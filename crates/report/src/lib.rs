@@ -5,7 +5,9 @@
 pub mod colour;
 pub mod compare;
 pub mod info;
+pub mod paint;
 pub mod rarity;
+pub mod scene;
 pub mod score;
 pub mod summary;
 pub mod table;
