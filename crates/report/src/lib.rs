@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of tensors, the network or the clock.
 
+pub mod ansi;
+pub mod chart;
 pub mod colour;
 pub mod compare;
 pub mod info;
@@ -9,6 +11,7 @@ pub mod paint;
 pub mod rarity;
 pub mod scene;
 pub mod score;
+pub mod show;
 pub mod summary;
 pub mod table;
 pub mod text;

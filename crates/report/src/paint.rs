@@ -27,6 +27,12 @@ pub struct UnknownWord {
     expected: &'static str,
 }
 
+impl UnknownWord {
+    pub(crate) fn new(found: &str, expected: &'static str) -> UnknownWord {
+        UnknownWord { found: found.to_owned(), expected }
+    }
+}
+
 macro_rules! words {
     ($type:ty, $($word:literal => $value:expr),+) => {
         impl FromStr for $type {
@@ -35,7 +41,7 @@ macro_rules! words {
             fn from_str(word: &str) -> Result<Self, UnknownWord> {
                 match word {
                     $($word => Ok($value),)+
-                    _ => Err(UnknownWord { found: word.to_owned(), expected: concat!($($word, " "),+).trim_ascii_end() }),
+                    _ => Err(UnknownWord::new(word, concat!($($word, " "),+).trim_ascii_end())),
                 }
             }
         }
