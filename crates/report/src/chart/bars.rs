@@ -12,8 +12,8 @@ use crate::scene::{Group, Mark, Scene, Text, metrics};
 pub fn bars(rows: &SentenceRows, token: usize, paints: &Paints, frame: &Frame<'_>, top_k: usize) -> Scene {
     let chosen = &rows.tokens[token];
     let shown = &chosen.features[..chosen.features.len().min(top_k).min(MOST_BARS)];
-    let mut marks = Vec::new();
-    let title = format!("{} · layer {}", chosen.name(), paints.layer());
+    let (mut marks, margin) = (Vec::new(), frame.margin());
+    let title = format!("{} at layer {}", chosen.name(), paints.layer());
     let active = match (shown.len(), chosen.features.len()) {
         (_, 0) => "no active feature".to_owned(),
         (1, 1) => "1 active feature".to_owned(),
@@ -21,8 +21,8 @@ pub fn bars(rows: &SentenceRows, token: usize, paints: &Paints, frame: &Frame<'_
         (some, all) => format!("the {some} strongest of {all} active features"),
     };
     let below = format!("sentence {}, token {}: {active}", rows.sentence, chosen.position);
-    let mut y = heading(&mut marks, frame, &title, &below) + GAP * 0.7;
-    y += strip::strip(&mut marks, rows, Some(token), y, frame.width) + GAP;
+    let mut y = heading(&mut marks, frame, &title, &below);
+    y += strip::strip(&mut marks, rows, Some(token), y, frame) + GAP;
 
     let labels: Vec<Option<String>> = shown.iter().map(|(id, _)| (frame.label)(*id)).collect();
     let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max);
@@ -32,10 +32,10 @@ pub fn bars(rows: &SentenceRows, token: usize, paints: &Paints, frame: &Frame<'_
     let label_room = label_room.min(frame.width * LABEL_SHARE);
     let values = widest(&mut shown.iter().map(|(_, value)| metrics::width(&short(f64::from(*value))) * SMALL_SIZE));
     let score_room = metrics::width("score") * SMALL_SIZE + 2.0 * BAR_PAD;
-    let id_end = MARGIN + ids;
+    let id_end = margin + ids;
     let label_start = id_end + BAR_PAD;
     let bar_start = if label_room > 0.0 { label_start + label_room + BAR_PAD } else { label_start };
-    let score_end = frame.width - MARGIN;
+    let score_end = frame.width - margin;
     let longest = (score_end - score_room - values - BAR_PAD - bar_start).max(20.0);
 
     if !shown.is_empty() {
@@ -71,9 +71,7 @@ pub fn bars(rows: &SentenceRows, token: usize, paints: &Paints, frame: &Frame<'_
         let line = vec![[bar_start - 0.5, first_row], [bar_start - 0.5, y]];
         marks.push(Mark::Path { points: line, stroke: Paint::GRID, width: 1.0 });
     }
-    y += GAP;
-    legend::rarity(&mut marks, paints, frame, y);
-    let height = y + legend::RARITY_HEIGHT + MARGIN * 0.6;
+    let height = legend::below(&mut marks, paints, frame, y);
     let description = format!("Bars of the active features of one token. {below}.");
     Scene { width: frame.width, height, title, description, marks }
 }

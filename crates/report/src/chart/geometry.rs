@@ -6,6 +6,8 @@ pub const WIDTH: f64 = 820.0;
 pub const WIDTHS: (f64, f64) = (360.0, 4000.0);
 /// Space around everything.
 pub const MARGIN: f64 = 24.0;
+/// The same around a chart that stands in a page.
+pub const BARE_MARGIN: f64 = 2.0;
 /// Space between two parts of a chart.
 pub const GAP: f64 = 18.0;
 
@@ -63,7 +65,7 @@ pub const CELL_NUMBER: f64 = 26.0;
 pub const FOOT_MOST: f64 = 120.0;
 
 /// Size of the legend's ramp.
-pub const RAMP: (f64, f64) = (180.0, 10.0);
+pub const RAMP: (f64, f64) = (192.0, 10.0);
 /// Its steps.
 pub const RAMP_STEPS: usize = 24;
 

@@ -59,20 +59,20 @@ pub fn heatmap(layers: &[(usize, SentenceRows)], metric: Metric, shared: bool, f
     let empty = SentenceRows { sentence: 0, tokens: Vec::new() };
     let longest = layers.iter().map(|(_, rows)| rows).max_by_key(|rows| rows.tokens.len()).unwrap_or(&empty);
     let tokens = &longest.tokens[..longest.tokens.len().min(MOST_TOKENS)];
-    let mut marks = Vec::new();
-    let title = format!("Sentence {} · {} by layer and token", longest.sentence, metric.name());
+    let (mut marks, margin) = (Vec::new(), frame.margin());
+    let title = format!("Sentence {}: {} by layer and token", longest.sentence, metric.name());
     let normalised = if shared { "one scale for all layers" } else { "every layer on its own scale" };
     let left_out = match longest.tokens.len() - tokens.len() {
         0 => String::new(),
         more => format!("; the last {more} tokens are left out"),
     };
     let below = format!("{} layers, {} tokens; {normalised}{left_out}", layers.len(), longest.tokens.len());
-    let mut y = heading(&mut marks, frame, &title, &below) + GAP * 0.7;
+    let mut y = heading(&mut marks, frame, &title, &below);
 
     let names: Vec<String> = layers.iter().map(|(layer, _)| format!("layer {layer}")).collect();
     let label_room = names.iter().map(|name| metrics::width(name) * SMALL_SIZE).fold(0.0, f64::max);
-    let start = MARGIN + label_room + BAR_PAD;
-    let cell = ((frame.width - MARGIN - start) / tokens.len().max(1) as f64).clamp(CELL_WIDTHS.0, CELL_WIDTHS.1);
+    let start = margin + label_room + BAR_PAD;
+    let cell = ((frame.width - margin - start) / tokens.len().max(1) as f64).clamp(CELL_WIDTHS.0, CELL_WIDTHS.1);
     let value = |rows: &SentenceRows, index: usize| rows.tokens.get(index).map(|token| metric.of(&token.features));
     let peaks = |rows: &SentenceRows| (0..tokens.len()).filter_map(|index| value(rows, index)).collect::<Vec<_>>();
     let all = Scale::of(layers.iter().flat_map(|(_, rows)| peaks(rows)));
@@ -102,13 +102,17 @@ pub fn heatmap(layers: &[(usize, SentenceRows)], metric: Metric, shared: bool, f
         y += CELL_HEIGHT;
     }
 
-    y += foot(&mut marks, tokens, start, y, cell) + GAP;
-    let ends = if shared { ["0".to_owned(), number(metric, all.full)] } else { ["0".to_owned(), "the layer's largest".to_owned()] };
-    let note = if cut { "of the usual tokens (outliers have the full colour)" } else { "" };
-    legend::amounts(&mut marks, [&ends[0], &ends[1]], note, y, frame.width);
-    let width = frame.width.max(start + cell * tokens.len() as f64 + MARGIN);
+    y += foot(&mut marks, tokens, start, y, cell);
+    if !frame.bare {
+        y += GAP;
+        let ends = if shared { ["0".to_owned(), number(metric, all.full)] } else { ["0".to_owned(), "the layer's largest".to_owned()] };
+        let note = if cut { "of the usual tokens (outliers have the full colour)" } else { "" };
+        legend::amounts(&mut marks, [&ends[0], &ends[1]], note, y, frame);
+        y += RAMP.1;
+    }
+    let width = frame.width.max(start + cell * tokens.len() as f64 + margin);
     let description = format!("A cell for every layer and token, darker for more. {below}.");
-    Scene { width, height: y + RAMP.1 + MARGIN, title, description, marks }
+    Scene { width, height: y + margin, title, description, marks }
 }
 
 fn number(metric: Metric, value: f64) -> String {

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 /// For each token its features by lane. A feature keeps its lane from token to token and comes back to it after a pause
-/// where nobody else has taken it; a new one takes the first lane that nobody wants back soonest.
+/// where nobody else has taken it; the others take the first free lanes in their order.
 pub fn lanes(tokens: &[Vec<u32>], count: usize) -> Vec<Vec<Option<u32>>> {
     let mut home: BTreeMap<u32, usize> = BTreeMap::new();
-    // Who was in a lane last, and at which token.
-    let mut last: Vec<Option<(u32, usize)>> = vec![None; count];
+    // Who was in a lane last.
+    let mut last: Vec<Option<u32>> = vec![None; count];
     let mut rows = Vec::with_capacity(tokens.len());
-    for (index, features) in tokens.iter().enumerate() {
+    for features in tokens {
         let mut row: Vec<Option<u32>> = vec![None; count];
         let (mut returning, mut new) = (Vec::new(), Vec::new());
         for &feature in features.iter().take(count) {
             match home.get(&feature) {
-                Some(&lane) if last[lane].is_some_and(|(owner, _)| owner == feature) => returning.push((feature, lane)),
+                Some(&lane) if last[lane] == Some(feature) => returning.push((feature, lane)),
                 _ => new.push(feature),
             }
         }
@@ -22,17 +22,12 @@ pub fn lanes(tokens: &[Vec<u32>], count: usize) -> Vec<Vec<Option<u32>>> {
             row[lane] = Some(feature);
         }
         for feature in new {
-            // Lanes never used come first, then the one that has been idle longest.
-            let free = (0..count).filter(|&lane| row[lane].is_none());
-            let lane = free.min_by_key(|&lane| (last[lane].map(|(_, at)| at + 1), lane));
-            let lane = lane.expect("no more features than lanes");
+            let lane = row.iter().position(Option::is_none).expect("no more features than lanes");
             home.insert(feature, lane);
             row[lane] = Some(feature);
         }
         for (lane, feature) in row.iter().enumerate() {
-            if let Some(feature) = feature {
-                last[lane] = Some((*feature, index));
-            }
+            last[lane] = feature.or(last[lane]);
         }
         rows.push(row);
     }
@@ -51,7 +46,7 @@ mod tests {
         let s = Some;
         assert_eq!(
             rows,
-            [vec![s(5), s(7), None], vec![None, s(7), s(9)], vec![None, None, s(9)], vec![s(5), s(7), None]]
+            [vec![s(5), s(7), None], vec![s(9), s(7), None], vec![s(9), None, None], vec![s(5), s(7), None]]
         );
     }
 

@@ -20,6 +20,7 @@ use crate::text;
 pub use bars::bars;
 pub use heatmap::{Metric, heatmap};
 pub use lanes::lanes;
+pub use legend::rarity_legend;
 pub use multiples::{Order, multiples};
 pub use scale::Scale;
 
@@ -86,6 +87,8 @@ impl SentenceRows {
 pub struct Frame<'a> {
     /// Width of the picture.
     pub width: f64,
+    /// Whether the chart stands in a page that says itself what it is: without margin, title and legend.
+    pub bare: bool,
     /// Where the numbers come from, such as model and hook.
     pub source: String,
     /// What is known of a feature of the layer, to be read beside its id.
@@ -94,9 +97,19 @@ pub struct Frame<'a> {
     pub scope: String,
 }
 
-/// The title and the line below it; the height that they take.
+impl Frame<'_> {
+    /// Space around the chart.
+    fn margin(&self) -> f64 {
+        if self.bare { geometry::BARE_MARGIN } else { geometry::MARGIN }
+    }
+}
+
+/// The title and the lines below it; where the chart begins.
 fn heading(marks: &mut Vec<Mark>, frame: &Frame<'_>, title: &str, below: &str) -> f64 {
     use geometry::*;
+    if frame.bare {
+        return BARE_MARGIN;
+    }
     let room = frame.width - 2.0 * MARGIN;
     // Heavy letters are wider than the table says.
     let title = metrics::fit(title, room / TITLE_SIZE / 1.1);
@@ -107,7 +120,7 @@ fn heading(marks: &mut Vec<Mark>, frame: &Frame<'_>, title: &str, below: &str) -
         let line = metrics::fit(line, room / SMALL_SIZE);
         marks.push(Text::new(MARGIN, y - SMALL_SIZE * 0.4, SMALL_SIZE, Paint::MUTED, line).into());
     }
-    y
+    y + GAP * 0.7
 }
 
 /// A value in few characters.

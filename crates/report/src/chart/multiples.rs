@@ -29,19 +29,20 @@ impl std::str::FromStr for Order {
 
 /// Draws the `top_k` strongest features of every token, as many as fit the width.
 pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k: usize, order: Order) -> Scene {
+    let margin = frame.margin();
     let tokens = &rows.tokens[..rows.tokens.len().min(MOST_TOKENS)];
     let text_of = |token: &Token| metrics::fit(&token.text, TOKEN_MOST / TEXT_SIZE);
     let widest = tokens.iter().map(|token| metrics::width(&text_of(token)) * TEXT_SIZE).fold(0.0, f64::max);
-    let (text_end, counts) = (MARGIN + widest, metrics::width("active") * SMALL_SIZE + BAR_PAD);
+    let (text_end, counts) = (margin + widest, metrics::width("active") * SMALL_SIZE + BAR_PAD);
     let start = text_end + 3.0 * BAR_PAD;
-    let room = frame.width - MARGIN - counts - start;
+    let room = frame.width - margin - counts - start;
     let most = tokens.iter().map(|token| token.features.len()).max().unwrap_or(0).max(1);
     let fitting = ((room + LANE_GAP) / (LANE_LEAST + LANE_GAP)).floor().max(1.0) as usize;
     let count = top_k.clamp(1, fitting).min(most);
     let lane = (room + LANE_GAP) / count as f64 - LANE_GAP;
 
     let mut marks = Vec::new();
-    let title = format!("Sentence {} · layer {}", rows.sentence, paints.layer());
+    let title = format!("Sentence {} at layer {}", rows.sentence, paints.layer());
     let peaks = tokens.iter().filter_map(|token| Some(f64::from(token.features.first()?.1)));
     let scale = Scale::of(peaks);
     let cut = if scale.cut { "; longer ones are cut, with a notch" } else { "" };
@@ -51,8 +52,8 @@ pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k:
     };
     let below =
         format!("the {count} strongest features of each token; a full bar is {}{cut}{left_out}", short(scale.full));
-    let mut y = heading(&mut marks, frame, &title, &below) + GAP * 0.7;
-    let active = Text::new(frame.width - MARGIN, y + SMALL_SIZE * 0.8, SMALL_SIZE, Paint::MUTED, "active").end();
+    let mut y = heading(&mut marks, frame, &title, &below);
+    let active = Text::new(frame.width - margin, y + SMALL_SIZE * 0.8, SMALL_SIZE, Paint::MUTED, "active").end();
     marks.push(active.into());
     y += SMALL_SIZE * 1.4;
 
@@ -62,7 +63,7 @@ pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k:
         Order::Value => tokens.iter().map(|token| strongest(token).into_iter().map(Some).collect()).collect(),
     };
     for (index, (token, columns)) in tokens.iter().zip(&columns).enumerate() {
-        let mut row = vec![line([MARGIN, y], [frame.width - MARGIN, y])];
+        let mut row = vec![line([margin, y], [frame.width - margin, y])];
         let middle = y + LANE_ROW / 2.0;
         if token.part.0 == 0 {
             // A text that several tokens share stands once, in the middle of their rows.
@@ -71,13 +72,13 @@ pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k:
             let text = Text::new(text_end, center + TEXT_SIZE * 0.36, TEXT_SIZE, Paint::TEXT, text_of(token)).end();
             row.push(text.into());
             if below > 0.0 {
-                row[0] = line([MARGIN, y], [frame.width - MARGIN, y]);
+                row[0] = line([margin, y], [frame.width - margin, y]);
                 let (x, top, end) = (text_end + BAR_PAD, y + 4.0, y + LANE_ROW * (below + 1.0) - 4.0);
                 let points = vec![[x - 3.0, top], [x, top], [x, end], [x - 3.0, end]];
                 row.push(Mark::Path { points, stroke: Paint::MUTED, width: 1.0 });
             }
         } else {
-            row[0] = line([start, y], [frame.width - MARGIN, y]);
+            row[0] = line([start, y], [frame.width - margin, y]);
         }
         for (column, id) in columns.iter().enumerate() {
             let Some(id) = *id else { continue };
@@ -85,16 +86,14 @@ pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k:
             row.push(cell(start + column as f64 * (lane + LANE_GAP), y, lane, id, value, scale, paints, frame));
         }
         let active = token.features.len().to_string();
-        let active = Text::new(frame.width - MARGIN, middle + SMALL_SIZE * 0.36, SMALL_SIZE, Paint::MUTED, active);
+        let active = Text::new(frame.width - margin, middle + SMALL_SIZE * 0.36, SMALL_SIZE, Paint::MUTED, active);
         row.push(active.end().into());
         let title = format!("token {}: {}", token.position, token.name());
         marks.push(Group { token: Some(token.position), title, marks: row, ..Group::default() }.into());
         y += LANE_ROW;
     }
-    marks.push(line([MARGIN, y], [frame.width - MARGIN, y]));
-    y += GAP;
-    legend::rarity(&mut marks, paints, frame, y);
-    let height = y + legend::RARITY_HEIGHT + MARGIN * 0.6;
+    marks.push(line([margin, y], [frame.width - margin, y]));
+    let height = legend::below(&mut marks, paints, frame, y);
     let description = format!("Tokens as rows, their strongest features as bars. {below}.");
     Scene { width: frame.width, height, title, description, marks }
 }

@@ -1,7 +1,7 @@
 //! The sentence as a strip of tokens, the chosen one marked.
 
 use super::geometry::*;
-use super::{SentenceRows, Token};
+use super::{Frame, SentenceRows, Token};
 use crate::paint::Paint;
 use crate::scene::{Group, Mark, Text, metrics};
 
@@ -14,8 +14,9 @@ struct Chip {
 }
 
 /// Draws the strip from `top` on; the height that it takes.
-pub fn strip(marks: &mut Vec<Mark>, rows: &SentenceRows, chosen: Option<usize>, top: f64, width: f64) -> f64 {
-    let room = width - 2.0 * MARGIN;
+pub fn strip(marks: &mut Vec<Mark>, rows: &SentenceRows, chosen: Option<usize>, top: f64, frame: &Frame<'_>) -> f64 {
+    let margin = frame.margin();
+    let room = frame.width - 2.0 * margin;
     let chips = chips(&rows.tokens);
     let lines = lines(&chips, room);
     let holds = |chip: &Chip| chosen.is_some_and(|index| (chip.first..chip.first + chip.count).contains(&index));
@@ -24,7 +25,7 @@ pub fn strip(marks: &mut Vec<Mark>, rows: &SentenceRows, chosen: Option<usize>, 
     let shown = &lines[first..lines.len().min(first + STRIP_LINES)];
     let mut y = top;
     for line in shown {
-        let mut x = MARGIN;
+        let mut x = margin;
         for chip in &chips[line.clone()] {
             let (fill, ink) = if holds(chip) { (Paint::TEXT, Paint::GROUND) } else { (Paint::EMPTY, Paint::TEXT) };
             let baseline = y + CHIP_HEIGHT / 2.0 + TEXT_SIZE * 0.36;
@@ -43,7 +44,7 @@ pub fn strip(marks: &mut Vec<Mark>, rows: &SentenceRows, chosen: Option<usize>, 
     if shown.len() < lines.len() {
         let (from, to) = (first + 1, first + shown.len());
         let note = format!("lines {from} to {to} of the sentence's {}", lines.len());
-        marks.push(Text::new(MARGIN, y + SMALL_SIZE * 0.9, SMALL_SIZE, Paint::MUTED, note).into());
+        marks.push(Text::new(margin, y + SMALL_SIZE * 0.9, SMALL_SIZE, Paint::MUTED, note).into());
         y += SMALL_SIZE * 1.6;
     }
     y - top

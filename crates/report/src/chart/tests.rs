@@ -49,7 +49,7 @@ fn label(id: u32) -> Option<String> {
 }
 
 fn frame(width: f64) -> Frame<'static> {
-    Frame { width, source: "a/model · blocks.12.hook_resid_post".into(), label: &label, scope: "run".into() }
+    Frame { width, bare: false, source: "a/model · blocks.12.hook_resid_post".into(), label: &label, scope: "run".into() }
 }
 
 fn charts(width: f64) -> Vec<Scene> {
@@ -189,6 +189,17 @@ fn a_long_sentence_is_cut_and_says_so() {
 fn values_are_short() {
     let shown = [0.0, 0.0004, 0.05, 1.234, 45.67, 1234.5, 2.5e7].map(short);
     assert_eq!(shown, ["0", "4.0e-4", "0.050", "1.23", "45.7", "1234", "2.5e7"]);
+}
+
+#[test]
+fn in_a_page_there_is_no_title_and_no_legend() {
+    let rows = example();
+    let bare = Frame { bare: true, ..frame(WIDTH) };
+    let (alone, inside) = (multiples(&rows, &paints(&rows), &frame(WIDTH), 8, Order::Aligned), multiples(&rows, &paints(&rows), &bare, 8, Order::Aligned));
+    check(&inside, Theme::Light);
+    check(&rarity_legend(&paints(&rows), &bare), Theme::Dark);
+    assert!(inside.height + 80.0 < alone.height);
+    assert!(!svg::file(&inside, Theme::Light).contains("font-weight=\"600\""));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The same file, fonts and scale give the same bytes. Another machine's fonts give another picture; the SVG remains
 //! the reproducible one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -114,21 +114,29 @@ pub fn paint(svg: &str, scale: f64, fonts: &Fonts) -> Result<Painted, PngError> 
     }
     let missing = Arc::new(Mutex::new(BTreeSet::new()));
     let tree = {
-        let any = FontResolver::default_fallback_selector();
+        let has = FontResolver::default_fallback_selector();
+        let all: Vec<fontdb::ID> = fonts.faces.faces().map(|face| face.id).collect();
         let missing = Arc::clone(&missing);
+        let known = Mutex::new(BTreeMap::new());
         let select_fallback = move |c: char, used: &[fontdb::ID], faces: &mut Arc<fontdb::Database>| {
-            // The default names one face that has the character; asked again without it, it names the next.
-            let mut passed = used.to_vec();
-            while let Some(face) = any(c, &passed, faces) {
-                passed.push(face);
-            }
-            let weight = faces.face(*used.first()?)?.weight;
-            let found = passed.iter().skip(used.len()).filter_map(|&id| faces.face(id));
-            let best = found.min_by_key(|face| fonts.order(face, weight)).map(|face| face.id);
-            if best.is_none() {
-                missing.lock().expect("nothing panics with it").insert(c);
-            }
-            best
+            let first = *used.first()?;
+            let weight = faces.face(first)?.weight;
+            let mut known = known.lock().expect("nothing panics with it");
+            let face = *known.entry((c, weight.0)).or_insert_with(|| {
+                let mut candidates: Vec<_> = faces.faces().filter(|face| !used.contains(&face.id)).collect();
+                candidates.sort_by_key(|face| fonts.order(face, weight));
+                // The default answers for one face when all others are excluded.
+                let best = candidates.into_iter().map(|face| face.id).find(|candidate| {
+                    let others = all.iter().copied().filter(|id| id != candidate && *id != first);
+                    let excluded: Vec<_> = std::iter::once(first).chain(others).collect();
+                    has(c, &excluded, &mut Arc::clone(faces)).is_some()
+                });
+                if best.is_none() {
+                    missing.lock().expect("nothing panics with it").insert(c);
+                }
+                best
+            });
+            face.filter(|id| !used.contains(id))
         };
         let options = usvg::Options {
             font_resolver: FontResolver {
