@@ -2,9 +2,14 @@
 
 mod args;
 mod bench;
+mod chart;
 mod commands;
 mod machine;
+mod opened;
+mod report;
+mod show;
 mod terminal;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -25,6 +30,10 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info(args),
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Show(args) => show::show(args),
+        Command::Tui(args) => tui::tui(args),
+        Command::Chart(args) => chart::chart(args),
+        Command::Report(args) => report::report(args),
     };
     let failure = match result {
         Ok(code) => return code,

@@ -6,7 +6,6 @@ use anyhow::Result;
 use clap::Args;
 use llamascope_pipeline::config::LayerSelection;
 use llamascope_record::index::{LayerIndex, RunIndex};
-use llamascope_record::labels::Labels;
 use llamascope_report::chart::SentenceRows;
 use llamascope_report::colour::{PINS, Palette};
 use llamascope_report::paint::{HueMode, Style};
@@ -48,20 +47,18 @@ impl StyleArgs {
 /// A run to be looked at.
 pub struct Opened {
     pub index: RunIndex,
-    labels: Labels,
 }
 
 impl Opened {
     /// Opens a run; its index is built first where there is none.
     pub fn new(run: &Path) -> Result<Opened> {
         let index = RunIndex::open_or_build(run, None, &())?;
-        let labels = Labels::default();
-        Ok(Opened { index, labels })
+        Ok(Opened { index })
     }
 
     /// What is known of a feature.
-    pub fn label(&self, layer: usize, feature: u32) -> Option<String> {
-        self.labels.get(layer, feature).map(str::to_owned)
+    pub fn label(&self, _layer: usize, _feature: u32) -> Option<String> {
+        None
     }
 
     /// The layer asked for; the middle one where none is.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use llamascope_report::colour::Theme;
+use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use crate::commands::Usage;
@@ -55,18 +56,22 @@ pub fn tui(args: TuiArgs) -> Result<ExitCode> {
     let depth = depth(args.colour, true, |name| std::env::var(name).ok());
     let mut state = State::new(&opened, layer, sentence, args.style.scope, style, theme, depth)?;
     let mut terminal = ratatui::try_init()?;
-    let result = (|| {
-        while !state.done() {
-            terminal.draw(|frame| draw::draw(frame, &state))?;
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => state.press(key)?,
-                _ => {}
-            }
-        }
-        Ok(ExitCode::SUCCESS)
-    })();
+    let result = look(&mut terminal, &mut state);
     ratatui::restore();
-    result
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws and takes keys until the user has seen enough.
+fn look(terminal: &mut DefaultTerminal, state: &mut State<'_>) -> Result<()> {
+    while !state.done() {
+        terminal.draw(|frame| draw::draw(frame, state))?;
+        match event::read()? {
+            Event::Key(key) if key.kind != KeyEventKind::Release => state.press(key)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

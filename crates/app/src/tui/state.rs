@@ -345,7 +345,9 @@ impl<'a> State<'a> {
         let Some(id) = self.feature() else { return Ok(()) };
         let pins = &mut self.style.pins;
         match pins.iter().position(|&pin| pin == id) {
-            Some(place) => drop(pins.remove(place)),
+            Some(place) => {
+                pins.remove(place);
+            }
             None if pins.len() == PINS => self.message = format!("{PINS} features are pinned already; x on one frees it"),
             None => pins.push(id),
         }
@@ -364,7 +366,9 @@ fn typing(mut typed: String, code: KeyCode) -> Typed {
     match code {
         KeyCode::Enter => return Typed::Done(typed),
         KeyCode::Esc => return Typed::Left,
-        KeyCode::Backspace => drop(typed.pop()),
+        KeyCode::Backspace => {
+            typed.pop();
+        }
         KeyCode::Char(c) if typed.chars().count() < TYPED_MOST => typed.push(c),
         _ => {}
     }

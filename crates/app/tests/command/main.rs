@@ -8,6 +8,7 @@ mod full_disk;
 mod hub;
 mod input;
 mod normal;
+mod pictures;
 mod shell;
 #[cfg(unix)]
 mod signals;

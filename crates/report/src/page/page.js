@@ -6,6 +6,8 @@
   let layer = layers.length ? layers[0].dataset.layer : "";
   let locked = null;
   let shown = [];
+  let current = null;
+  let pointed = [];
 
   // The marks of every feature, by layer and id, found once.
   const marks = new Map();
@@ -16,6 +18,8 @@
   }
 
   function light(key) {
+    if (key === current) return;
+    current = key;
     for (const mark of shown) mark.classList.remove("hit");
     shown = key === null ? [] : marks.get(key) || [];
     for (const mark of shown) mark.classList.add("hit");
@@ -25,6 +29,17 @@
     const mark = target.closest && target.closest("[data-f]");
     return mark ? mark.closest("[data-of]").dataset.of + ":" + mark.dataset.f : null;
   };
+
+  // A token that is pointed at in one chart of a sentence is marked in its text.
+  function point(target) {
+    for (const token of pointed) token.classList.remove("on");
+    const mark = target.closest && target.closest("[data-t]");
+    const section = mark && mark.closest("section.sentence");
+    const at = mark ? Number(mark.dataset.t) : -1;
+    const holds = (token) => at >= Number(token.dataset.t) && at < Number(token.dataset.t) + Number(token.dataset.n);
+    pointed = section ? all(".token", section).filter(holds) : [];
+    for (const token of pointed) token.classList.add("on");
+  }
 
   function choose(next) {
     layer = next;
@@ -36,6 +51,7 @@
 
   document.addEventListener("mouseover", (event) => {
     if (locked === null) light(keyOf(event.target));
+    point(event.target);
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest("nav [data-layer]");

@@ -63,7 +63,6 @@ fn section(
         strip(rows, layer, options, classes, &mut out);
         out.push_str("</p>\n");
     }
-    let frame = |label| Frame { width: CHART_WIDTH, bare: true, source: String::new(), label, scope: "run".into() };
     if layers.len() > 1 {
         let drawn = inline(&heatmap(&all, Metric::Nnz, false, &frame(&|_| None)), classes);
         let caption = "active features by layer and token, every layer on its own scale";
@@ -80,6 +79,11 @@ fn section(
     }
     out.push_str("</section>\n");
     Ok(out)
+}
+
+/// A chart of the page: what it is stands around it.
+fn frame(label: &dyn Fn(u32) -> Option<String>) -> Frame<'_> {
+    Frame { width: CHART_WIDTH, bare: true, source: String::new(), label, scope: "run".into() }
 }
 
 /// The text, each token underlined in the colour of its strongest feature.
