@@ -108,12 +108,17 @@ mod tests {
     fn tokens_that_split_a_character_are_one_group() {
         // BOS, then a character in three tokens, one in two of which the first holds the space before it, and a word.
         let pieces = [
-            ("<s>", 0, 0), ("\u{fffd}", 0, 3), ("\u{fffd}", 0, 3), ("\u{fffd}", 0, 3),
-            (" \u{fffd}", 3, 8), ("\u{fffd}", 4, 8), (" is", 8, 11), ("", 11, 11), ("!", 11, 12),
+            ("<s>", 0, 0),
+            ("\u{fffd}", 0, 3),
+            ("\u{fffd}", 0, 3),
+            ("\u{fffd}", 0, 3),
+            (" \u{fffd}", 3, 8),
+            ("\u{fffd}", 4, 8),
+            (" is", 8, 11),
+            ("", 11, 11),
+            ("!", 11, 12),
         ];
-        let expected = [
-            (0..1, "<s>"), (1..4, "東"), (4..6, " 🦙"), (6..7, " is"), (7..8, ""), (8..9, "!"),
-        ];
+        let expected = [(0..1, "<s>"), (1..4, "東"), (4..6, " 🦙"), (6..7, " is"), (7..8, ""), (8..9, "!")];
         assert_eq!(groups("東 🦙 is!", &pieces), expected.map(|(range, text)| (range, text.to_owned())));
     }
 

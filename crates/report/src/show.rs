@@ -58,13 +58,18 @@ pub fn sentence(rows: &SentenceRows, paints: &Paints, screen: &Screen<'_>, top_k
     let scale = Scale::of(rows.tokens.iter().filter_map(|token| Some(f64::from(token.features.first()?.1))));
     let mut out = String::new();
     let head = format!("{:>4} {}{} active", "pos", "token", " ".repeat(widest - "token".len()));
-    let rest = format!("  the {count} strongest; a full bar is {}{}", short(scale.full), if scale.cut { ", + is more" } else { "" });
+    let rest = format!(
+        "  the {count} strongest; a full bar is {}{}",
+        short(scale.full),
+        if scale.cut { ", + is more" } else { "" }
+    );
     let _ = writeln!(out, "{}", screen.muted(&text::fit(&(head + &rest), screen.columns())));
     for (row, columns) in rows.tokens.iter().zip(columns) {
         let name = token(&row.name());
         let blank = " ".repeat(widest - text::width(&name));
         let (position, active) = (format!("{:>4}", row.position), format!("{:>6}", row.features.len()));
-        let mut line = format!("{} {}{blank} {}", screen.muted(&position), bold(&name, screen.depth), screen.muted(&active));
+        let mut line =
+            format!("{} {}{blank} {}", screen.muted(&position), bold(&name, screen.depth), screen.muted(&active));
         let mut pending = 0;
         for id in columns {
             pending += LANE_GAP;
@@ -108,7 +113,8 @@ pub fn token(rows: &SentenceRows, index: usize, paints: &Paints, screen: &Screen
     for ((id, value), label) in shown.iter().zip(labels) {
         let value = f64::from(*value);
         let label = text::fit(&label, widest);
-        let label = if labelled == 0 { String::new() } else { format!("{label}{} ", " ".repeat(widest - text::width(&label))) };
+        let label =
+            if labelled == 0 { String::new() } else { format!("{label}{} ", " ".repeat(widest - text::width(&label))) };
         let drawn = bar(value / full, room);
         let gap = " ".repeat(room - text::width(&drawn));
         let numbers = format!("{:>NUMBER$}{:>NUMBER$}", short(value), short(paints.score().of(*id)));

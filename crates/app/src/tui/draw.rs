@@ -83,11 +83,13 @@ fn muted(state: &State<'_>) -> Style {
 }
 
 fn title(state: &State<'_>) -> String {
-    let name = state.opened.index.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        state.opened.index.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let layers = state.opened.index.layers();
     let place = layers.iter().position(|layer| layer.number() == state.layer.number()).unwrap_or(0) + 1;
     let scope = if state.scope == Scope::Sentence { "sentence" } else { "run" };
-    let search = state.found.as_ref().map_or_else(String::new, |(typed, found)| format!(" · /{typed}: {}", found.len()));
+    let search =
+        state.found.as_ref().map_or_else(String::new, |(typed, found)| format!(" · /{typed}: {}", found.len()));
     let text = format!(
         "{name} · layer {} ({place} of {}) · sentence {} of {} · rarity in the {scope}{search}",
         state.layer.number(),
@@ -138,7 +140,8 @@ fn strip_lines<'s>(state: &State<'_>, columns: usize) -> Vec<Line<'s>> {
             Some(id) => all.iter().any(|token| token.features.iter().any(|f| f.0 == id)).then_some(id),
             None => all.last().and_then(|token| token.features.first()).map(|f| f.0),
         };
-        let mut style = feature.map_or(muted(state), |id| Style::new().fg(colour(state, state.paints.of(id, state.theme))));
+        let mut style =
+            feature.map_or(muted(state), |id| Style::new().fg(colour(state, state.paints.of(id, state.theme))));
         if state.locked.is_some() && feature.is_some() {
             style = style.add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
         }
@@ -254,19 +257,16 @@ fn prompt(state: &State<'_>, columns: usize) -> String {
         Mode::Search(typed) => format!("search: {typed}█"),
         Mode::Feature(typed) => format!("feature: {typed}█"),
         _ if !state.message.is_empty() => state.message.clone(),
-        _ => "j k sentence  h l token  [ ] layer  Enter follow  n p next  f feature  / search  ? help  q quit".to_owned(),
+        _ => {
+            "j k sentence  h l token  [ ] layer  Enter follow  n p next  f feature  / search  ? help  q quit".to_owned()
+        }
     };
     text::fit(&text::plain(&says), columns)
 }
 
 fn help(frame: &mut Frame<'_>, state: &State<'_>, area: Rect) {
     let (width, height) = (56.min(area.width), (KEYS.len() as u16 + 2).min(area.height));
-    let area = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let area = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let block = Block::bordered().title(" keys ").border_style(muted(state));
     let lines = KEYS.map(|(keys, what)| Line::from(format!(" {keys:<10} {what}")));
     frame.render_widget(Clear, area);

@@ -185,7 +185,8 @@ impl<'a> State<'a> {
             KeyCode::Char('s') => {
                 self.scope = if self.scope == Scope::Run { Scope::Sentence } else { Scope::Run };
                 self.paint()?;
-                self.message = format!("rarity within {}", if self.scope == Scope::Run { "the run" } else { "the sentence" });
+                self.message =
+                    format!("rarity within {}", if self.scope == Scope::Run { "the run" } else { "the sentence" });
             }
             KeyCode::Char('t') => {
                 self.theme = if self.theme == Theme::Dark { Theme::Light } else { Theme::Dark };
@@ -348,7 +349,9 @@ impl<'a> State<'a> {
             Some(place) => {
                 pins.remove(place);
             }
-            None if pins.len() == PINS => self.message = format!("{PINS} features are pinned already; x on one frees it"),
+            None if pins.len() == PINS => {
+                self.message = format!("{PINS} features are pinned already; x on one frees it")
+            }
             None => pins.push(id),
         }
         self.paint()

@@ -64,7 +64,9 @@ fn the_same_picture_has_the_same_bytes() {
             assert!(first.is_none_or(|bytes| bytes.starts_with(begins)));
         }
     }
-    assert!(!fs::read_dir(shell.path(".")).unwrap().any(|e| e.unwrap().path().extension().is_some_and(|e| e == "part")));
+    assert!(
+        !fs::read_dir(shell.path(".")).unwrap().any(|e| e.unwrap().path().extension().is_some_and(|e| e == "part"))
+    );
 }
 
 #[test]
@@ -144,7 +146,9 @@ fn what_is_not_there_is_named_with_what_is() {
     }
     shell.run(&["show", "nowhere"]).failed(1, &["nowhere"]);
     shell.run(&["chart", "run", "-s", "0", "-o", "no/such/folder/a.svg"]).failed(1, &["no/such/folder/a.svg"]);
-    shell.run(&["chart", "run", "-s", "0", "-o", "a.png", "--font", "run/run.json"]).failed(1, &["run.json", "no font"]);
+    shell
+        .run(&["chart", "run", "-s", "0", "-o", "a.png", "--font", "run/run.json"])
+        .failed(1, &["run.json", "no font"]);
     let pins: Vec<&str> = std::iter::repeat_n(["--pin", "1"], 9).flatten().collect();
     shell.run(&[&["chart", "run", "-s", "0", "-o", "a.svg"], pins.as_slice()].concat()).failed(2, &["--pin", "8"]);
     // What clap says of a wrong word names the right ones.

@@ -105,7 +105,11 @@ pub fn heatmap(layers: &[(usize, SentenceRows)], metric: Metric, shared: bool, f
     y += foot(&mut marks, tokens, start, y, cell);
     if !frame.bare {
         y += GAP;
-        let ends = if shared { ["0".to_owned(), number(metric, all.full)] } else { ["0".to_owned(), "the layer's largest".to_owned()] };
+        let ends = if shared {
+            ["0".to_owned(), number(metric, all.full)]
+        } else {
+            ["0".to_owned(), "the layer's largest".to_owned()]
+        };
         let note = if cut { "of the usual tokens (outliers have the full colour)" } else { "" };
         legend::amounts(&mut marks, [&ends[0], &ends[1]], note, y, frame);
         y += RAMP.1;
@@ -139,7 +143,9 @@ fn foot(marks: &mut Vec<Mark>, tokens: &[super::Token], start: f64, top: f64, ce
         } else {
             let text = metrics::fit(&token.text, FOOT_MOST / steep / SMALL_SIZE);
             height = height.max(metrics::width(&text) * SMALL_SIZE * steep + SMALL_SIZE * 1.5);
-            Text::new(middle + SMALL_SIZE * 0.3, top + SMALL_SIZE * 1.2, SMALL_SIZE, Paint::TEXT, text).end().turned(LEAN)
+            Text::new(middle + SMALL_SIZE * 0.3, top + SMALL_SIZE * 1.2, SMALL_SIZE, Paint::TEXT, text)
+                .end()
+                .turned(LEAN)
         };
         marks.push(text.into());
     }

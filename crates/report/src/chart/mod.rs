@@ -13,8 +13,8 @@ mod strip;
 
 use llamascope_record::Tokens;
 
-use crate::scene::{Mark, Text, metrics};
 use crate::paint::Paint;
+use crate::scene::{Mark, Text, metrics};
 use crate::text;
 
 pub use bars::bars;

@@ -104,16 +104,7 @@ fn line(from: [f64; 2], to: [f64; 2]) -> Mark {
 
 /// A feature in its lane: the id, and the bar below it.
 #[expect(clippy::too_many_arguments, reason = "a place, a feature and how it is drawn")]
-fn cell(
-    x: f64,
-    y: f64,
-    lane: f64,
-    id: u32,
-    value: f64,
-    scale: Scale,
-    paints: &Paints,
-    frame: &Frame<'_>,
-) -> Mark {
+fn cell(x: f64, y: f64, lane: f64, id: u32, value: f64, scale: Scale, paints: &Paints, frame: &Frame<'_>) -> Mark {
     let bar = y + LANE_ROW - LANE_BAR - 3.0;
     let length = (lane * scale.length(value)).max(1.0);
     let mut marks = vec![

@@ -49,7 +49,13 @@ fn label(id: u32) -> Option<String> {
 }
 
 fn frame(width: f64) -> Frame<'static> {
-    Frame { width, bare: false, source: "a/model · blocks.12.hook_resid_post".into(), label: &label, scope: "run".into() }
+    Frame {
+        width,
+        bare: false,
+        source: "a/model · blocks.12.hook_resid_post".into(),
+        label: &label,
+        scope: "run".into(),
+    }
 }
 
 fn charts(width: f64) -> Vec<Scene> {
@@ -58,9 +64,7 @@ fn charts(width: f64) -> Vec<Scene> {
     let layers = [(12, rows.clone()), (20, rows.clone())];
     let mut scenes: Vec<_> = (0..4).map(|token| bars(&rows, token, &paints, &frame(width), 20)).collect();
     scenes.extend([Order::Aligned, Order::Value].map(|order| multiples(&rows, &paints, &frame(width), 8, order)));
-    scenes.extend(
-        [Metric::Nnz, Metric::Max, Metric::L1].map(|metric| heatmap(&layers, metric, false, &frame(width))),
-    );
+    scenes.extend([Metric::Nnz, Metric::Max, Metric::L1].map(|metric| heatmap(&layers, metric, false, &frame(width))));
     scenes
 }
 
@@ -195,7 +199,10 @@ fn values_are_short() {
 fn in_a_page_there_is_no_title_and_no_legend() {
     let rows = example();
     let bare = Frame { bare: true, ..frame(WIDTH) };
-    let (alone, inside) = (multiples(&rows, &paints(&rows), &frame(WIDTH), 8, Order::Aligned), multiples(&rows, &paints(&rows), &bare, 8, Order::Aligned));
+    let (alone, inside) = (
+        multiples(&rows, &paints(&rows), &frame(WIDTH), 8, Order::Aligned),
+        multiples(&rows, &paints(&rows), &bare, 8, Order::Aligned),
+    );
     check(&inside, Theme::Light);
     check(&rarity_legend(&paints(&rows), &bare), Theme::Dark);
     assert!(inside.height + 80.0 < alone.height);

@@ -92,9 +92,8 @@ fn the_hash_is_splitmix64() {
 fn a_ramp_goes_one_way() {
     for theme in THEMES {
         for turns in [0.0, 0.1, 0.35, 0.7, 0.9] {
-            let contrasts: Vec<f64> = (0..=20)
-                .map(|step| ramp(theme, turns, f64::from(step) / 20.0).contrast(theme.background()))
-                .collect();
+            let contrasts: Vec<f64> =
+                (0..=20).map(|step| ramp(theme, turns, f64::from(step) / 20.0).contrast(theme.background())).collect();
             assert!(contrasts.windows(2).all(|pair| pair[0] < pair[1]), "{theme:?} {turns}: {contrasts:?}");
             assert!(contrasts[20] > 7.0);
         }

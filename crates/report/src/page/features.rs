@@ -66,9 +66,8 @@ fn row(
     let (points, score) = (layer.paints.points(id), layer.paints.score().of(id));
     let share = 100.0 * points.tokens as f64 / layer.index.rows().max(1) as f64;
     let class = classes.fill(layer.paints.paint(id));
-    let label = (options.label)(layer.index.number(), id).map_or_else(String::new, |label| {
-        format!("<br><span class=\"muted\">{}</span>", escape(&label))
-    });
+    let label = (options.label)(layer.index.number(), id)
+        .map_or_else(String::new, |label| format!("<br><span class=\"muted\">{}</span>", escape(&label)));
     let _ = write!(
         out,
         "<tr class=\"feature\" data-f=\"{id}\"><td><span class=\"swatch {class}\"></span>{id}{label}</td>\

@@ -42,6 +42,9 @@ mod tests {
 
     #[test]
     fn kana_tell_japanese() {
-        assert_eq!([language("東京です"), language("東京"), language("Paris")], [" lang=\"ja\"", " lang=\"\"", " lang=\"\""]);
+        assert_eq!(
+            [language("東京です"), language("東京"), language("Paris")],
+            [" lang=\"ja\"", " lang=\"\"", " lang=\"\""]
+        );
     }
 }

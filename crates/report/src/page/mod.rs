@@ -167,13 +167,8 @@ fn legend(layers: &[Layer<'_>], classes: &mut Classes) -> String {
     let mut out = String::from("<main>\n");
     for layer in layers {
         let number = layer.index.number();
-        let frame = Frame {
-            width: CHART_WIDTH,
-            bare: true,
-            source: String::new(),
-            label: &|_| None,
-            scope: "run".to_owned(),
-        };
+        let frame =
+            Frame { width: CHART_WIDTH, bare: true, source: String::new(), label: &|_| None, scope: "run".to_owned() };
         let drawn = svg::inline(&rarity_legend(&layer.paints, &frame), classes);
         let _ = writeln!(out, "<figure data-of=\"{number}\">{drawn}</figure>");
     }

@@ -72,10 +72,8 @@ fn section(
         let label = |id| (options.label)(*number, id);
         let drawn = inline(&multiples(rows, &layer.paints, &frame(&label), options.top_k, Order::Aligned), classes);
         let caption = format!("the strongest features of each token at layer {number}");
-        let _ = writeln!(
-            out,
-            "<figure data-of=\"{number}\"{language}>{drawn}<figcaption>{caption}</figcaption></figure>"
-        );
+        let _ =
+            writeln!(out, "<figure data-of=\"{number}\"{language}>{drawn}<figcaption>{caption}</figcaption></figure>");
     }
     out.push_str("</section>\n");
     Ok(out)
@@ -97,10 +95,12 @@ fn strip(rows: &SentenceRows, layer: &Layer<'_>, options: &Options<'_>, classes:
         let _ = write!(out, "<span data-t=\"{}\" data-n=\"{parts}\"", token.position);
         match last.features.first() {
             Some((id, value)) => {
-                let label = (options.label)(layer.index.number(), *id).map_or(String::new(), |label| format!(": {label}"));
+                let label =
+                    (options.label)(layer.index.number(), *id).map_or(String::new(), |label| format!(": {label}"));
                 let title = format!("strongest: {id} ({}){label}", crate::chart::short(f64::from(*value)));
                 let class = classes.fill(layer.paints.paint(*id));
-                let _ = write!(out, " class=\"token {class}\" data-f=\"{id}\" title=\"{}\">{text}</span>", escape(&title));
+                let _ =
+                    write!(out, " class=\"token {class}\" data-f=\"{id}\" title=\"{}\">{text}</span>", escape(&title));
             }
             None => {
                 let _ = write!(out, " class=\"token\">{text}</span>");

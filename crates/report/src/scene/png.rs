@@ -87,16 +87,14 @@ impl Fonts {
         let families: Vec<_> = self.families.iter().map(|name| fontdb::Family::Name(name)).collect();
         let weight = fontdb::Weight(weight);
         let query = fontdb::Query { families: &families, weight, ..fontdb::Query::default() };
-        self.faces.query(&query).or_else(|| self.faces.faces().min_by_key(|face| self.order(face, weight)).map(|f| f.id))
+        self.faces
+            .query(&query)
+            .or_else(|| self.faces.faces().min_by_key(|face| self.order(face, weight)).map(|f| f.id))
     }
 
     /// Which face comes before which for a character that the first one lacks; the names decide last, so that the order
     /// of the system's folders does not.
-    fn order<'a>(
-        &self,
-        face: &'a fontdb::FaceInfo,
-        weight: fontdb::Weight,
-    ) -> (usize, bool, u16, &'a str, bool) {
+    fn order<'a>(&self, face: &'a fontdb::FaceInfo, weight: fontdb::Weight) -> (usize, bool, u16, &'a str, bool) {
         let listed = |name: &String| face.families.iter().any(|(family, _)| family == name);
         let rank = self.families.iter().position(listed).unwrap_or(self.families.len());
         let upright = face.style == fontdb::Style::Normal;

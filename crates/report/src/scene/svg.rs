@@ -120,10 +120,8 @@ fn write_marks(marks: &[Mark], ink: &mut Ink<'_>, out: &mut String) {
                 let [x, y, width, height] = [*x, *y, *width, *height].map(number);
                 let radius = if *radius > 0.0 { format!(" rx=\"{}\"", number(*radius)) } else { String::new() };
                 let fill = ink(*fill, "fill");
-                let _ = writeln!(
-                    out,
-                    "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"{radius}{fill}/>"
-                );
+                let _ =
+                    writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"{radius}{fill}/>");
             }
             Mark::Text(text) => write_text(text, ink, out),
             Mark::Path { points, stroke, width } => {
@@ -228,7 +226,8 @@ mod tests {
 
     #[test]
     fn hostile_text_remains_text() {
-        let hostile = "</title></text><script>alert(1)</script>\" onload='x' ]]> &amp; \u{0}\u{b}\u{ffff}\u{202e}\u{fffe}\n";
+        let hostile =
+            "</title></text><script>alert(1)</script>\" onload='x' ]]> &amp; \u{0}\u{b}\u{ffff}\u{202e}\u{fffe}\n";
         let svg = file(&scene(hostile), Theme::Light);
         let document = roxmltree::Document::parse(&svg).unwrap();
         let names: Vec<_> = document.descendants().filter(|n| n.is_element()).map(|n| n.tag_name().name()).collect();
