@@ -4,6 +4,7 @@
 
 pub mod index;
 mod json;
+pub mod labels;
 pub mod run;
 pub mod sentence;
 pub mod sparse;
