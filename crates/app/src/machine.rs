@@ -48,6 +48,11 @@ pub fn hub_options() -> Result<HubOptions, Usage> {
     Ok(HubOptions::from_vars(get, home().as_deref()))
 }
 
+/// Where the index of a run goes whose folder cannot be written to.
+pub fn index_cache() -> Option<PathBuf> {
+    crate::index::cache(home(), std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from))
+}
+
 fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }

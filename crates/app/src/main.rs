@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod chart;
 mod commands;
+mod index;
+mod labels;
 mod machine;
 mod opened;
 mod report;
@@ -14,6 +16,7 @@ mod tui;
 use std::process::ExitCode;
 
 use clap::Parser;
+use llamascope_record::index::IndexError;
 
 use args::{Cli, Command};
 
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => commands::compare(args),
         Command::Info(args) => commands::info(args),
         Command::Dictionary(args) => commands::dictionary(args),
+        Command::Index(args) => index::index(args),
+        Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
         Command::Show(args) => show::show(args),
         Command::Tui(args) => tui::tui(args),
@@ -43,6 +48,9 @@ fn main() -> ExitCode {
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
+        None if failure.downcast_ref::<IndexError>().is_some_and(IndexError::is_interruption) => {
+            ExitCode::from(INTERRUPTED)
+        }
         None if failure.is::<commands::Usage>() => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }

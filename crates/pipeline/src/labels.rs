@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_run_s_dictionaries_are_known_by_release_or_by_folder() {
-        let sae = |layer, path: &str, d_sae| SaeInfo { layer, path: path.into(), d_in: 4096, d_sae, ..SaeInfo::default() };
+        let sae =
+            |layer, path: &str, d_sae| SaeInfo { layer, path: path.into(), d_in: 4096, d_sae, ..SaeInfo::default() };
         let manifest = |release: &str, saes| Manifest {
             config: serde_json::json!({ "sae_release": release }),
             saes,

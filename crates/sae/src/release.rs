@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_folder_is_known_by_its_name_and_shape() {
-        let of = |name: &str, d_sae| release_of(Path::new(name), 4096, d_sae).map(|(release, layer)| (release.name, layer));
+        let of =
+            |name: &str, d_sae| release_of(Path::new(name), 4096, d_sae).map(|(release, layer)| (release.name, layer));
         assert_eq!(of("saes/Llama3_1-8B-Base-L7R-8x", 32768), Some(("llama_scope_lxr_8x".into(), 7)));
         assert_eq!(of("Llama3_1-8B-Base-L31TC-32x", 131072), Some(("llama_scope_lxtc_32x".into(), 31)));
         assert_eq!((of("Llama3_1-8B-Base-L7R-8x", 512), of("Llama3_1-8B-Base-L32R-8x", 32768)), (None, None));

@@ -49,7 +49,8 @@ pub fn import(files: &[PathBuf], target: Target<'_>) -> Result<Vec<Imported>, La
             let path = match target {
                 Target::Layer { run, layer } => path_in_run(run, layer),
                 Target::OutputDir(folder) => {
-                    let missing = "missing field `modelId` or `layer`; name the run and the layer with --run and --layer";
+                    let missing =
+                        "missing field `modelId` or `layer`; name the run and the layer with --run and --layer";
                     let dictionary = explanation.dictionary.ok_or_else(|| fail(LabelProblem::Json(missing.into())))?;
                     path_in_store(&folder.join(LABELS), &dictionary).map_err(fail)?
                 }

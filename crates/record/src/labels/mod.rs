@@ -80,7 +80,9 @@ pub enum LabelProblem {
     #[error("index {0:?} is not a number below {LABEL_LIMIT}")]
     Index(String),
     /// A name that cannot be one of a file.
-    #[error("{what} {name:?} cannot be a file's name: expected letters, digits, `.`, `-` and `_`; for another source name the run and the layer with --run and --layer")]
+    #[error(
+        "{what} {name:?} cannot be a file's name: expected letters, digits, `.`, `-` and `_`; for another source name the run and the layer with --run and --layer"
+    )]
     Name {
         /// Which name.
         what: &'static str,
@@ -88,7 +90,9 @@ pub enum LabelProblem {
         name: String,
     },
     /// An export without anything to import.
-    #[error("holds no explanation: expected lines with `index` and `description`, as in Neuronpedia's batch-0.jsonl.gz")]
+    #[error(
+        "holds no explanation: expected lines with `index` and `description`, as in Neuronpedia's batch-0.jsonl.gz"
+    )]
     Nothing,
 }
 
@@ -135,7 +139,8 @@ impl Labels {
     ) -> Result<Labels, LabelError> {
         let mut labels = Labels::default();
         for layer in layers {
-            let shared = dictionaries.get(&layer).and_then(|dictionary| path_in_store(beside(run).as_deref()?, dictionary).ok());
+            let shared =
+                dictionaries.get(&layer).and_then(|dictionary| path_in_store(beside(run).as_deref()?, dictionary).ok());
             for path in std::iter::once(path_in_run(run, layer)).chain(shared) {
                 if let Some(stored) = store::read(&path)? {
                     labels.0.insert(layer, LayerLabels::new(&stored));

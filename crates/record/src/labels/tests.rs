@@ -29,8 +29,18 @@ fn exports_are_taken_in_and_found_by_every_run_beside_them() {
     let run = outputs.join("run_1");
     let twelve = "12-llamascope-res-32k";
     let batches = [
-        [line(twelve, "\"104\"", "\"names of\\n capitals\"", ""), line(twelve, "7", "null", ""), line("3-x", "0", "\"three\"", "")].concat(),
-        line(twelve, "104", "\"cities\"", ",\"createdAt\":\"2025-01-01\",\"explanationModelName\":\"m\",\"typeName\":\"t\""),
+        [
+            line(twelve, "\"104\"", "\"names of\\n capitals\"", ""),
+            line(twelve, "7", "null", ""),
+            line("3-x", "0", "\"three\"", ""),
+        ]
+        .concat(),
+        line(
+            twelve,
+            "104",
+            "\"cities\"",
+            ",\"createdAt\":\"2025-01-01\",\"explanationModelName\":\"m\",\"typeName\":\"t\"",
+        ),
     ];
     let files = [folder.path().join("batch-0.jsonl.gz"), folder.path().join("batch-1.jsonl")];
     fs::write(&files[0], [gzip(batches[0].as_bytes()), gzip(b"\n")].concat()).unwrap();
@@ -73,7 +83,10 @@ fn the_order_of_files_does_not_count() {
         fs::read(outputs.path().join("labels/llama3.1-8b/0-x.jsonl")).unwrap()
     };
     let bytes = stored([0, 1, 2]);
-    assert_eq!(String::from_utf8_lossy(&bytes), "{\"index\":1,\"description\":\"a\",\"by\":\"\",\"method\":\"\",\"written\":\"\"}\n");
+    assert_eq!(
+        String::from_utf8_lossy(&bytes),
+        "{\"index\":1,\"description\":\"a\",\"by\":\"\",\"method\":\"\",\"written\":\"\"}\n"
+    );
     assert_eq!((stored([2, 1, 0]), stored([1, 0, 2])), (bytes.clone(), bytes));
 }
 
