@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use llamascope_pipeline::config::LayerSelection;
+use llamascope_pipeline::labels;
 use llamascope_record::index::{LayerIndex, RunIndex};
+use llamascope_record::labels::Labels;
 use llamascope_report::chart::SentenceRows;
 use llamascope_report::colour::{PINS, Palette};
 use llamascope_report::paint::{HueMode, Style};
@@ -13,6 +15,7 @@ use llamascope_report::rarity::RarityScale;
 use llamascope_report::score::Scope;
 
 use crate::commands::Usage;
+use crate::machine;
 
 /// How features are coloured, as far as every command has it.
 #[derive(Args)]
@@ -47,18 +50,21 @@ impl StyleArgs {
 /// A run to be looked at.
 pub struct Opened {
     pub index: RunIndex,
+    labels: Labels,
 }
 
 impl Opened {
     /// Opens a run; its index is built first where there is none.
     pub fn new(run: &Path) -> Result<Opened> {
-        let index = RunIndex::open_or_build(run, None, &())?;
-        Ok(Opened { index })
+        let index = RunIndex::open_or_build(run, machine::index_cache().as_deref(), &())?;
+        let layers = index.layers().iter().map(LayerIndex::number);
+        let labels = labels::for_run(run, index.manifest(), layers)?;
+        Ok(Opened { index, labels })
     }
 
     /// What is known of a feature.
-    pub fn label(&self, _layer: usize, _feature: u32) -> Option<String> {
-        None
+    pub fn label(&self, layer: usize, feature: u32) -> Option<String> {
+        self.labels.get(layer, feature).map(str::to_owned)
     }
 
     /// The layer asked for; the middle one where none is.
