@@ -10,6 +10,7 @@ use llamascope_record::index::{LayerIndex, RunIndex};
 use llamascope_record::labels::Labels;
 use llamascope_report::chart::SentenceRows;
 use llamascope_report::colour::{PINS, Palette};
+use llamascope_report::gather;
 use llamascope_report::paint::{HueMode, Style};
 use llamascope_report::rarity::RarityScale;
 use llamascope_report::score::Scope;
@@ -116,7 +117,7 @@ impl Opened {
 
     /// Model and hook, to be read under a picture.
     pub fn source(&self, layer: Option<&LayerIndex>) -> String {
-        let model = self.index.manifest().map(|manifest| manifest.model.id.as_str()).unwrap_or_default();
+        let model = gather::model(&self.index);
         let hook = layer.map(LayerIndex::hook).unwrap_or_default();
         [model, hook].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
     }

@@ -6,6 +6,18 @@ use crate::chart::SentenceRows;
 use crate::paint::{Paints, Style};
 use crate::score::{FeaturePoints, Scope, Score};
 
+/// The name of a run's model, empty where nothing is known: the id on the hub, or the last part of a path, because where it
+/// lies says nothing to a reader.
+pub fn model(index: &RunIndex) -> &str {
+    index.manifest().map_or("", |manifest| short_name(&manifest.model.id))
+}
+
+fn short_name(id: &str) -> &str {
+    let on_hub = id.matches('/').count() <= 1 && !id.starts_with(['/', '.']) && !id.contains('\\');
+    let name = if on_hub { id } else { id.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(id) };
+    name.strip_suffix(".gguf").unwrap_or(name)
+}
+
 /// The score of all rows of a layer.
 ///
 /// # Errors
@@ -63,4 +75,23 @@ pub fn sentence_rows(index: &RunIndex, layer: &LayerIndex, sentence: usize) -> R
     let record = index.sentence(sentence)?.record;
     let features = layer.sentence(sentence)?.iter().map(|row| row.iter().collect()).collect();
     Ok(SentenceRows::new(sentence, &record.sentence.text, &record.tokens, features))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+
+    #[test]
+    fn a_model_is_called_by_its_id_or_the_end_of_its_path() {
+        for (id, name) in [
+            ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+            ("target/models/small/SmolLM2.Q4_1.gguf", "SmolLM2.Q4_1"),
+            ("/models/llama/", "llama"),
+            ("./tiny", "tiny"),
+            ("C:\\models\\a.gguf", "a"),
+            ("", ""),
+        ] {
+            assert_eq!(short_name(id), name);
+        }
+    }
 }

@@ -236,19 +236,14 @@ fn feature<'s>(state: &State<'_>, columns: usize) -> Vec<Line<'s>> {
     let points = state.paints.points(id);
     let share = 100.0 * points.tokens as f64 / state.paints.score().tokens().max(1) as f64;
     let followed = if state.locked == Some(id) { "following " } else { "" };
-    let says = format!(
-        "{followed}feature {id}: active in {} tokens ({}%), score {}, largest {}",
-        points.tokens,
-        short(share),
-        short(state.paints.score().of(id)),
-        short(f64::from(points.max))
-    );
+    let says = format!("{followed}feature {id}: active in {} tokens ({}%)", points.tokens, short(share));
+    let (score, largest) = (short(state.paints.score().of(id)), short(f64::from(points.max)));
     let swatch = Span::styled("■ ", Style::new().fg(colour(state, state.paints.of(id, state.theme))));
-    let label = state.opened.label(state.layer.number(), id).unwrap_or_default();
-    let label = text::fit(&text::plain(&label), columns);
+    let label = state.opened.label(state.layer.number(), id).map_or(String::new(), |label| format!(" · {label}"));
+    let below = text::fit(&text::plain(&format!("  score {score}, largest {largest}{label}")), columns);
     vec![
         Line::from(vec![swatch, Span::raw(text::fit(&says, columns.saturating_sub(2)))]),
-        Line::styled(label, muted(state)),
+        Line::styled(below, muted(state)),
     ]
 }
 
@@ -257,9 +252,7 @@ fn prompt(state: &State<'_>, columns: usize) -> String {
         Mode::Search(typed) => format!("search: {typed}█"),
         Mode::Feature(typed) => format!("feature: {typed}█"),
         _ if !state.message.is_empty() => state.message.clone(),
-        _ => {
-            "j k sentence  h l token  [ ] layer  Enter follow  n p next  f feature  / search  ? help  q quit".to_owned()
-        }
+        _ => "? help  j k sentence  h l token  [ ] layer  Enter follow  / search  q quit".to_owned(),
     };
     text::fit(&text::plain(&says), columns)
 }

@@ -23,8 +23,8 @@ use state::State;
 Example:
   llamascope tui outputs/run_20260102_030405
 
-Keys: j k sentence, left right (h l) token, up down feature, [ ] layer, Enter lock the feature, n p next and previous \
-token where it is active, f go to a feature, / search, x pin, s scope, t theme, Esc back, ? help, q quit.")]
+Keys: j k sentence, left right (h l) token, up down feature, [ ] layer, Enter follow the feature, n p next and previous \
+token where it is active, f follow a feature by its number, / search, x pin, s scope, t theme, Esc back, ? help, q quit.")]
 pub struct TuiArgs {
     /// A run folder
     pub run: PathBuf,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use llamascope_record::index::{LayerIndex, Query};
 use llamascope_report::ansi::Depth;
-use llamascope_report::chart::{Metric, Scale, SentenceRows};
+use llamascope_report::chart::{Metric, SentenceRows};
 use llamascope_report::colour::{PINS, Theme};
 use llamascope_report::gather;
 use llamascope_report::paint::{Paints, Style};
@@ -258,7 +258,7 @@ impl<'a> State<'a> {
         for layer in self.opened.index.layers() {
             let rows = gather::sentence_rows(&self.opened.index, layer, self.sentence)?;
             let counts: Vec<f64> = rows.tokens.iter().map(|token| Metric::Nnz.of(&token.features)).collect();
-            let scale = Scale::of(counts.iter().copied());
+            let scale = Metric::Nnz.scale(counts.iter().copied());
             heat.push((layer.number(), counts.into_iter().map(|count| scale.length(count)).collect()));
         }
         Ok(heat)

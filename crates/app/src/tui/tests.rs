@@ -175,7 +175,8 @@ fn the_screen_shows_it_all_in_80_by_24() {
     assert!(all.contains("L4/9") && all.contains("▀▀"), "{all}");
     assert!(all.contains("     7 ") && all.contains("4.00"), "{all}");
     assert!(all.contains("feature 7: active in 10 tokens (66.7%)"), "{all}");
-    assert!(shown[23].contains("? help"), "{all}");
+    assert!(all.contains("score 66.7, largest 4.00"), "{all}");
+    assert!(shown[23].contains("? help") && shown[23].ends_with("q quit"), "{all}");
     press(&mut state, "?");
     assert!(screen(&state, 80, 24).join("\n").contains("next, previous token where it is active"));
     press(&mut state, "?/abc");

@@ -61,6 +61,8 @@ pub const CELL_HEIGHT: f64 = 24.0;
 pub const CELL_WIDTHS: (f64, f64) = (9.0, 56.0);
 /// Narrowest cell with a number in it.
 pub const CELL_NUMBER: f64 = 26.0;
+/// How far things that touch overlap, so that no ground shines through.
+pub const SEAM: f64 = 0.4;
 /// Highest row of tokens under the cells.
 pub const FOOT_MOST: f64 = 120.0;
 

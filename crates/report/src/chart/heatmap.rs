@@ -41,6 +41,15 @@ impl Metric {
         }
     }
 
+    /// The scale of these numbers. Values have outliers by orders of magnitude; counts do not, and their largest are what
+    /// one looks for.
+    pub fn scale(self, numbers: impl IntoIterator<Item = f64>) -> Scale {
+        match self {
+            Metric::Nnz => Scale::whole(numbers),
+            Metric::Max | Metric::L1 => Scale::of(numbers),
+        }
+    }
+
     /// The number of one token.
     pub fn of(self, features: &[(u32, f32)]) -> f64 {
         match self {
@@ -75,10 +84,10 @@ pub fn heatmap(layers: &[(usize, SentenceRows)], metric: Metric, shared: bool, f
     let cell = ((frame.width - margin - start) / tokens.len().max(1) as f64).clamp(CELL_WIDTHS.0, CELL_WIDTHS.1);
     let value = |rows: &SentenceRows, index: usize| rows.tokens.get(index).map(|token| metric.of(&token.features));
     let peaks = |rows: &SentenceRows| (0..tokens.len()).filter_map(|index| value(rows, index)).collect::<Vec<_>>();
-    let all = Scale::of(layers.iter().flat_map(|(_, rows)| peaks(rows)));
+    let all = metric.scale(layers.iter().flat_map(|(_, rows)| peaks(rows)));
     let mut cut = false;
     for ((layer, rows), name) in layers.iter().zip(&names) {
-        let scale = if shared { all } else { Scale::of(peaks(rows)) };
+        let scale = if shared { all } else { metric.scale(peaks(rows)) };
         cut |= scale.cut;
         let baseline = y + CELL_HEIGHT / 2.0 + SMALL_SIZE * 0.36;
         marks.push(Text::new(start - BAR_PAD, baseline, SMALL_SIZE, Paint::TEXT, name.clone()).end().into());
@@ -86,7 +95,8 @@ pub fn heatmap(layers: &[(usize, SentenceRows)], metric: Metric, shared: bool, f
             let x = start + index as f64 * cell;
             let found = value(rows, index);
             let fill = found.map_or(Paint::EMPTY, |value| Paint::ramp(NEUTRAL_TURN, scale.length(value)));
-            let gap = if cell > 14.0 { 1.0 } else { 0.0 };
+            // Narrow cells overlap a little: else the ground would shine through between them.
+            let gap = if cell > 14.0 { 1.0 } else { -SEAM };
             let mut inside = vec![Mark::rect(x, y, cell - gap, CELL_HEIGHT - 1.0, fill)];
             if let Some(value) = found.filter(|_| cell >= CELL_NUMBER) {
                 let number = number(metric, value);
@@ -127,7 +137,7 @@ fn number(metric: Metric, value: f64) -> String {
 fn foot(marks: &mut Vec<Mark>, tokens: &[super::Token], start: f64, top: f64, cell: f64) -> f64 {
     /// How far the leaning text leans, in degrees.
     const LEAN: f64 = -55.0;
-    let level = tokens.iter().all(|token| metrics::width(&token.text) * SMALL_SIZE < cell * token.part.1 as f64 - 4.0);
+    let level = tokens.iter().all(|token| metrics::width(&token.text) * SMALL_SIZE < cell * token.part.1 as f64 - 2.0);
     let steep = LEAN.to_radians().sin().abs();
     let mut height: f64 = SMALL_SIZE * 1.4;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.part.0 == 0) {

@@ -36,7 +36,7 @@ fn rarity(marks: &mut Vec<Mark>, paints: &Paints, frame: &Frame<'_>, top: f64) {
     let margin = frame.margin();
     let style = paints.style();
     let hue = match style.hue {
-        HueMode::Slot => "one hue a feature, the strongest of the run farthest apart",
+        HueMode::Slot => "one hue a feature, the most frequent of the run farthest apart",
         HueMode::Id => "one hue a feature, from its id",
         HueMode::Pins => "pinned features in colour, the others grey",
     };
@@ -52,7 +52,8 @@ fn rarity(marks: &mut Vec<Mark>, paints: &Paints, frame: &Frame<'_>, top: f64) {
     let step = RAMP.0 / RAMP_STEPS as f64;
     for index in 0..RAMP_STEPS {
         let amount = (index as f64 + 0.5) / RAMP_STEPS as f64;
-        marks.push(Mark::rect(margin + step * index as f64, y, step, RAMP.1, swatch(style.palette, style.hue, amount)));
+        let fill = swatch(style.palette, style.hue, amount);
+        marks.push(Mark::rect(margin + step * index as f64, y, overlapping(step, index), RAMP.1, fill));
     }
     let baseline = y + RAMP.1 + SMALL_SIZE * 1.05;
     let tick = |x: f64, text: String| Text::new(x, baseline, SMALL_SIZE, Paint::MUTED, text);
@@ -87,6 +88,11 @@ fn rarity(marks: &mut Vec<Mark>, paints: &Paints, frame: &Frame<'_>, top: f64) {
     marks.push(Text::new(x, y + RAMP.1 * 0.9, SMALL_SIZE, Paint::MUTED, ends).into());
 }
 
+/// The width of a step of a ramp: a little of it lies under the next, so that no ground shines through.
+fn overlapping(step: f64, index: usize) -> f64 {
+    if index + 1 < RAMP_STEPS { step + SEAM } else { step }
+}
+
 fn swatch(palette: Palette, mode: HueMode, rarity: f64) -> Paint {
     let on = |theme: Theme| match mode {
         HueMode::Pins => grey(theme, rarity),
@@ -103,7 +109,8 @@ pub fn amounts(marks: &mut Vec<Mark>, ends: [&str; 2], says: &str, top: f64, fra
     let left = margin + widest + 6.0;
     for index in 0..RAMP_STEPS {
         let amount = index as f64 / (RAMP_STEPS - 1) as f64;
-        marks.push(Mark::rect(left + step * index as f64, top, step, RAMP.1, Paint::ramp(NEUTRAL_TURN, amount)));
+        let fill = Paint::ramp(NEUTRAL_TURN, amount);
+        marks.push(Mark::rect(left + step * index as f64, top, overlapping(step, index), RAMP.1, fill));
     }
     let baseline = top + RAMP.1 * 0.9;
     marks.push(Text::new(margin, baseline, SMALL_SIZE, Paint::MUTED, ends[0]).into());

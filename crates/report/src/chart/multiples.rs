@@ -72,7 +72,6 @@ pub fn multiples(rows: &SentenceRows, paints: &Paints, frame: &Frame<'_>, top_k:
             let text = Text::new(text_end, center + TEXT_SIZE * 0.36, TEXT_SIZE, Paint::TEXT, text_of(token)).end();
             row.push(text.into());
             if below > 0.0 {
-                row[0] = line([margin, y], [frame.width - margin, y]);
                 let (x, top, end) = (text_end + BAR_PAD, y + 4.0, y + LANE_ROW * (below + 1.0) - 4.0);
                 let points = vec![[x - 3.0, top], [x, top], [x, end], [x - 3.0, end]];
                 row.push(Mark::Path { points, stroke: Paint::MUTED, width: 1.0 });

@@ -25,6 +25,12 @@ impl Scale {
         Scale { full: peaks[within], cut: within + 1 < peaks.len() }
     }
 
+    /// The scale for numbers among which the largest matter: nothing is an outlier.
+    pub fn whole(peaks: impl IntoIterator<Item = f64>) -> Scale {
+        let full = peaks.into_iter().filter(|peak| peak.is_finite()).fold(0.0, f64::max);
+        Scale { full: if full > 0.0 { full } else { 1.0 }, cut: false }
+    }
+
     /// The length of a value, 1 at most.
     pub fn length(&self, value: f64) -> f64 {
         (value / self.full).clamp(0.0, 1.0)
@@ -48,5 +54,7 @@ mod tests {
         let scale = Scale::of([2.0, 2.0, 90.0]);
         assert_eq!([scale.length(1.0), scale.length(90.0), scale.length(0.0)], [0.5, 1.0, 0.0]);
         assert!(scale.exceeds(2.1) && !scale.exceeds(2.0));
+        assert_eq!(Scale::whole([3.0, f64::NAN, 900.0]), Scale { full: 900.0, cut: false });
+        assert_eq!(Scale::whole([0.0]), Scale { full: 1.0, cut: false });
     }
 }

@@ -131,7 +131,7 @@ fn context(index: &RunIndex, posting: Posting, class: &str, out: &mut String) ->
     let _ = write!(
         out,
         "<span class=\"context\"{language}>{}<b class=\"{class}\">{}</b>{}<span class=\"where\">{} in \
-         <a href=\"#s{sentence}\">{sentence}</a></span></span>",
+         sentence <a href=\"#s{sentence}\">{sentence}</a></span></span>",
         escape(&before),
         escape(&token),
         escape(&after),

@@ -122,8 +122,8 @@ pub fn report(index: &RunIndex, options: &Options<'_>) -> Result<Report, IndexEr
 
 /// The model of a run, as far as it is known.
 fn model(index: &RunIndex) -> String {
-    let id = index.manifest().map(|manifest| manifest.model.id.clone()).filter(|id| !id.is_empty());
-    id.unwrap_or_else(|| "a run without a manifest".to_owned())
+    let name = gather::model(index);
+    if name.is_empty() { "a run without a manifest".to_owned() } else { name.to_owned() }
 }
 
 /// Title, facts, what is wrong or left out, and the bar that stays in view.

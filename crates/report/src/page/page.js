@@ -8,6 +8,7 @@
   let shown = [];
   let current = null;
   let pointed = [];
+  let active = [];
 
   // The marks of every feature, by layer and id, found once.
   const marks = new Map();
@@ -24,20 +25,29 @@
     shown = key === null ? [] : marks.get(key) || [];
     for (const mark of shown) mark.classList.add("hit");
     root.classList.toggle("lit", shown.length > 0);
+    // In the text every token that has the feature is marked, not only those where it is the strongest.
+    for (const token of active) token.classList.remove("active");
+    active = shown.flatMap(tokensOf);
+    for (const token of active) token.classList.add("active");
   }
   const keyOf = (target) => {
     const mark = target.closest && target.closest("[data-f]");
     return mark ? mark.closest("[data-of]").dataset.of + ":" + mark.dataset.f : null;
   };
 
-  // A token that is pointed at in one chart of a sentence is marked in its text.
-  function point(target) {
-    for (const token of pointed) token.classList.remove("on");
+  // The pieces of a sentence's text that belong to the token of a mark.
+  function tokensOf(target) {
     const mark = target.closest && target.closest("[data-t]");
     const section = mark && mark.closest("section.sentence");
     const at = mark ? Number(mark.dataset.t) : -1;
     const holds = (token) => at >= Number(token.dataset.t) && at < Number(token.dataset.t) + Number(token.dataset.n);
-    pointed = section ? all(".token", section).filter(holds) : [];
+    return section ? all(".token", section).filter(holds) : [];
+  }
+
+  // A token that is pointed at in one chart of a sentence is marked in its text.
+  function point(target) {
+    for (const token of pointed) token.classList.remove("on");
+    pointed = tokensOf(target);
     for (const token of pointed) token.classList.add("on");
   }
 
@@ -89,7 +99,7 @@
       part.hidden = !match;
       if (match && part.tagName === "SECTION") left += 1;
     }
-    count.textContent = needle ? left + " sentences" : "";
+    count.textContent = needle ? left + (left === 1 ? " sentence" : " sentences") : "";
   });
 
   // A click on a heading sorts the table.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use llamascope_record::TokenGroup;
 use llamascope_record::index::{IndexError, RunIndex};
 
 use super::markup::language;
@@ -58,9 +59,10 @@ fn section(
         all.push((layer.index.number(), gather::sentence_rows(index, layer.index, sentence)?));
     }
     let language = language(&record.sentence.text);
+    let groups = record.tokens.groups(&record.sentence.text);
     for (layer, (number, rows)) in layers.iter().zip(&all) {
         let _ = write!(out, "<p class=\"text\"{language} data-of=\"{number}\">");
-        strip(rows, layer, options, classes, &mut out);
+        strip(rows, &groups, layer, options, classes, &mut out);
         out.push_str("</p>\n");
     }
     if layers.len() > 1 {
@@ -85,13 +87,22 @@ fn frame(label: &dyn Fn(u32) -> Option<String>) -> Frame<'_> {
 }
 
 /// The text, each token underlined in the colour of its strongest feature.
-fn strip(rows: &SentenceRows, layer: &Layer<'_>, options: &Options<'_>, classes: &mut Classes, out: &mut String) {
+fn strip(
+    rows: &SentenceRows,
+    groups: &[TokenGroup],
+    layer: &Layer<'_>,
+    options: &Options<'_>,
+    classes: &mut Classes,
+    out: &mut String,
+) {
     let mut index = 0;
     while let Some(token) = rows.tokens.get(index) {
         let parts = token.part.1.max(1);
         // Of a character in several tokens the last one knows which it is.
         let last = &rows.tokens[(index + parts - 1).min(rows.tokens.len() - 1)];
-        let text = escape(&token.text.replace('·', " "));
+        // Here spaces are spaces, because the text is read as it stands.
+        let group = groups.binary_search_by_key(&(token.position as usize), |group| group.tokens.start);
+        let text = group.map_or(String::new(), |at| escape(&groups[at].text));
         let _ = write!(out, "<span data-t=\"{}\" data-n=\"{parts}\"", token.position);
         match last.features.first() {
             Some((id, value)) => {

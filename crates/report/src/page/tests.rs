@@ -20,7 +20,7 @@ fn write_run(folder: &Path, sentences: usize) {
         let text = match sentence {
             1 => HOSTILE.to_owned(),
             2 => "東京 is big".to_owned(),
-            _ => format!("number {sentence}"),
+            _ => format!("number·{sentence} of"),
         };
         let (tokens, spans): (Vec<&str>, Vec<[usize; 2]>) = match sentence {
             2 => (vec!["\u{fffd}", "\u{fffd}", "京", " is", " big"], vec![[0, 3], [0, 3], [3, 6], [6, 9], [9, 13]]),
@@ -132,6 +132,17 @@ fn hostile_text_adds_no_element_and_no_attribute() {
         let unquoted: String = inside.split('"').step_by(2).collect();
         assert!(!unquoted.contains(" on") && !unquoted.contains('\''), "<{inside}");
     }
+    // The pictures are well-formed for a parser that forgives nothing, and hostile text in them is text.
+    let pictures: Vec<&str> = body.split("<svg").skip(1).map(|rest| rest.split_once("</svg>").unwrap().0).collect();
+    assert_eq!(pictures.len(), 2 + 3 * 3);
+    for picture in pictures {
+        let picture = format!("<svg{picture}</svg>");
+        let parsed = roxmltree::Document::parse(&picture).unwrap();
+        for element in parsed.descendants().filter(roxmltree::Node::is_element) {
+            assert!(["svg", "title", "desc", "rect", "text", "path", "g"].contains(&element.tag_name().name()));
+            assert!(element.attributes().all(|attribute| !attribute.name().starts_with("on")));
+        }
+    }
 }
 
 #[test]
@@ -161,6 +172,8 @@ fn a_feature_can_be_found_everywhere_by_its_layer_and_id() {
     assert!(html.contains("<section class=\"sentence\" id=\"s2\">") && html.contains("href=\"#s2\""));
     assert!(html.contains("<b class=\"p") && html.contains(">東</b>京 is big"));
     assert!(html.contains("lang=\"\""));
+    // A dot of the text remains a dot, and a space a space.
+    assert!(html.contains(">number·0 of</span>"));
     assert!(html.contains("label &lt;/script&gt;"));
     for theme in ["@media (prefers-color-scheme:dark){.p0{", ".p0{--p:#"] {
         assert!(html.contains(theme));
