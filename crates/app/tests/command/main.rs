@@ -6,6 +6,7 @@ mod files;
 #[cfg(unix)]
 mod full_disk;
 mod hub;
+mod index;
 mod input;
 mod normal;
 mod pictures;

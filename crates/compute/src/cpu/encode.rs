@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Block, Packed, Piece};
+use super::gemm::{self, Block, Piece};
 use super::kernel::{MAX_WIDTH, vectorized};
+use super::packed::Packed;
 use super::tiles::{F32Tiles, Scratch, Tiles};
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
@@ -96,7 +97,8 @@ impl Kept {
         let thresholds = if let Select::Above(thresholds) = spec.select { Some(thresholds) } else { None };
         for (id, values) in (piece.n0..piece.n0 + piece.n).zip(dots.chunks_exact_mut(piece.width)) {
             let threshold = thresholds.map_or(0.0, |thresholds| thresholds[id]);
-            let feature = Feature { scale: spec.scale, bias: spec.bias[id], gain: spec.gain.map(|gain| gain[id]), threshold };
+            let feature =
+                Feature { scale: spec.scale, bias: spec.bias[id], gain: spec.gain.map(|gain| gain[id]), threshold };
             let mut any = false;
             values_of(kernel, values, feature, &floors, &mut any);
             if any {
@@ -107,7 +109,9 @@ impl Kept {
                 }
             }
         }
-        if let Select::TopK(k) = spec.select && self.active.len() > self.limit {
+        if let Select::TopK(k) = spec.select
+            && self.active.len() > self.limit
+        {
             self.forget(k);
         }
     }
@@ -202,7 +206,9 @@ mod tests {
         let thresholds: Vec<f32> = numbers(d_sae, 5).iter().map(|t| 3.0 * t).collect();
         let tiles = F32Tiles { kernel: Kernel::Portable, precision: Precision::F32 };
         let [dots] = gemm::linear(&Packed::new(tiles, &x, None), [&w]);
-        for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(1), Select::TopK(7), Select::TopK(200)] {
+        for select in
+            [Select::Above(&thresholds), Select::Positive, Select::TopK(1), Select::TopK(7), Select::TopK(200)]
+        {
             for gain in [None, Some(&gain[..])] {
                 let spec = EncoderSpec { scale: 1.7, bias: &bias, gain, select };
                 let found: Vec<Sparse> = Kernel::available().map(|kernel| dense(kernel, &x, &w, &spec)).collect();

@@ -17,9 +17,10 @@ use rayon::prelude::*;
 
 use super::elementwise;
 use super::kernel::View;
+use super::packed::Packed;
 use super::tiles::{KC, Lines, Scratch, Tiles};
 use super::transpose::transpose;
-use crate::{Norm, Rows, Tensor};
+use crate::{Rows, Tensor};
 
 /// Rows of weights that one task computes: a multiple of every kernel's tile.
 const NB: usize = 96;
@@ -31,67 +32,6 @@ const LEAST_TB: usize = 64;
 /// Tasks for each thread that even out what one of them takes longer.
 const TASKS: usize = 4;
 
-/// Rows side by side in panels. The last panel is as wide as it must be: a full or a half width.
-pub(super) struct Packed<T: Tiles> {
-    n: usize,
-    k: usize,
-    tiles: T,
-    data: Lines<T::Number>,
-}
-
-impl<T: Tiles> Packed<T> {
-    /// All zeros.
-    fn zeros(tiles: T, n: usize, k: usize) -> Self {
-        let (width, last) = (tiles.width(), n % tiles.width());
-        let padded = n / width * width + if last == 0 { 0 } else { width >> (last <= width / 2) as u32 };
-        Packed { n, k, tiles, data: Lines::zeros(padded * T::numbers(k)) }
-    }
-
-    /// Packs rows, after a norm if one is given.
-    pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
-        let (k, width, numbers) = (x.d(), tiles.width(), T::numbers(x.d()));
-        let mut packed = Packed::zeros(tiles, x.n(), k);
-        packed.data.as_mut_slice().par_chunks_mut((width * numbers).max(1)).enumerate().for_each(|(panel, data)| {
-            let rows = &x.data()[panel * width * k..];
-            let rows = rows[..rows.len().min(width * k)].chunks_exact(k);
-            let (count, width) = (rows.len(), data.len() / numbers);
-            T::with_scratch(|scratch| {
-                let normed = scratch.rows[0].resize(k);
-                let converted = scratch.numbers.resize(count * numbers);
-                for (row, converted) in rows.zip(converted.chunks_exact_mut(numbers)) {
-                    match norm {
-                        Some(Norm { gain, eps }) => {
-                            elementwise::rms_norm(tiles.kernel(), row, gain, eps, normed);
-                            tiles.convert(normed, converted);
-                        }
-                        None => tiles.convert(row, converted),
-                    }
-                }
-                transpose(tiles.kernel(), (count, numbers), (converted, numbers), (data, width));
-            });
-        });
-        packed
-    }
-
-    /// Width of a panel.
-    fn width(&self, panel: usize) -> usize {
-        let width = self.tiles.width();
-        if self.n - panel * width <= width / 2 { width / 2 } else { width }
-    }
-
-    /// The panels of a block, each with its width.
-    fn panels(&self, block: Block) -> impl Iterator<Item = (usize, usize)> {
-        let width = self.tiles.width();
-        (block.t0 / width..(block.t0 + block.t).div_ceil(width)).map(|panel| (panel, self.width(panel)))
-    }
-
-    /// The numbers of a panel.
-    fn panel(&self, panel: usize) -> &[T::Number] {
-        let numbers = T::numbers(self.k);
-        &self.data.as_slice()[panel * self.tiles.width() * numbers..][..self.width(panel) * numbers]
-    }
-}
-
 /// A rectangle of a product: rows `t0..t0 + t` of `x` and rows `n0..n0 + n` of the weights.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
@@ -99,6 +39,12 @@ pub(super) struct Block {
     pub t: usize,
     pub n0: usize,
     pub n: usize,
+}
+
+impl Block {
+    fn rows(&self) -> Range<usize> {
+        self.t0..self.t0 + self.t
+    }
 }
 
 /// Rows of `x` that a task takes, out of `x_rows`, if there are `others` tasks for each such block.
@@ -134,7 +80,7 @@ pub(super) fn multiply<'a, T: Tiles>(
         &w.row(row)[columns.start / block_len * block_bytes..columns.end.div_ceil(block_len) * block_bytes]
     };
     let padded_n = block.n.next_multiple_of(tiles.rows());
-    let size = x.panels(block).map(|(_, width)| width).sum::<usize>() * padded_n;
+    let size = x.panels(block.rows()).map(|(_, width)| width).sum::<usize>() * padded_n;
     let step = tiles.step(dtype);
     // Rows a power of two apart would share their places in the cache.
     let stride = step + 16;
@@ -157,11 +103,11 @@ pub(super) fn multiply<'a, T: Tiles>(
                 false => (block.n0 + NB, 0..x.k.min(step * T::PER)),
             };
             let mut next_rows = next_n0..w.n_rows().min(next_n0 + block.n);
-            let tiles_in_step = x.panels(block).count() * (padded_n / tiles.rows());
+            let tiles_in_step = x.panels(block.rows()).count() * (padded_n / tiles.rows());
             let rows_share = block.n.div_ceil(tiles_in_step);
             let mut into = &mut into[..];
             let piece = |(panel, width)| (&x.panel(panel)[from / T::PER * width..][..len * width], width);
-            let mut panels = x.panels(block).map(piece).peekable();
+            let mut panels = x.panels(block.rows()).map(piece).peekable();
             while let Some((data, width)) = panels.next() {
                 let next_piece = panels.peek().map_or(&[][..], |(piece, _)| piece);
                 let share = next_piece.len().div_ceil(padded_n / tiles.rows()).max(1);
@@ -205,7 +151,7 @@ pub(super) struct Piece {
 /// The panels of a block, each with where its sums begin.
 pub(super) fn pieces<T: Tiles>(x: &Packed<T>, block: Block) -> impl Iterator<Item = (Piece, usize)> {
     let padded_n = block.n.next_multiple_of(x.tiles.rows());
-    x.panels(block).scan(0, move |at, (panel, width)| {
+    x.panels(block.rows()).scan(0, move |at, (panel, width)| {
         let begin = *at;
         *at += padded_n * width;
         let t0 = panel * x.tiles.width();
@@ -244,9 +190,7 @@ pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Pac
         let at = piece.t0 * numbers + piece.n0 / T::PER * piece.width;
         // SAFETY: a panel begins at `t0 * numbers`, and these columns of it (`n0` is a multiple of `PER`) belong to this
         // piece alone; nobody else touches `hidden` before all are done.
-        let panel = unsafe {
-            std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width)
-        };
+        let panel = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width) };
         x.tiles.convert_columns(piece.width, &gate[..len], panel);
     });
     hidden
@@ -331,7 +275,7 @@ mod tests {
     use super::*;
     use crate::cpu::tiles::{Bf16Tiles, F32Tiles};
     use crate::cpu::{Kernel, Precision};
-    use crate::{Bytes, Dtype};
+    use crate::{Bytes, Dtype, Norm};
     use half::{bf16, f16};
     use proptest::prelude::*;
 

@@ -13,6 +13,7 @@ mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
+mod packed;
 mod screen;
 mod tiles;
 mod transpose;
@@ -27,7 +28,7 @@ use rayon::prelude::*;
 pub use ceiling::ReadBuffer;
 pub use kernel::Kernel;
 
-use gemm::Packed;
+use packed::Packed;
 use screen::WeightNorms;
 use tiles::{Bf16Tiles, F32Tiles};
 
@@ -226,14 +227,12 @@ impl Device for Cpu {
     fn encode(&self, x: &Rows, w: &CpuEncoder, spec: &EncoderSpec<'_>) -> Sparse {
         assert_eq!(x.d(), w.matrix.n_cols(), "{:?} does not fit rows of {}", w.matrix, x.d());
         assert_eq!(spec.bias.len(), w.matrix.n_rows());
-        self.pool.install(|| {
-            match Bf16Tiles::new(self.kernel) {
-                Some(tiles) if x.n() >= SCREENED_ROWS => {
-                    let norms = w.norms.get_or_init(|| WeightNorms::new(self.kernel, &w.matrix));
-                    screen::encode(tiles, x, &w.matrix, norms, spec)
-                }
-                _ => encode::dense(self.kernel, x, &w.matrix, spec),
+        self.pool.install(|| match Bf16Tiles::new(self.kernel) {
+            Some(tiles) if x.n() >= SCREENED_ROWS => {
+                let norms = w.norms.get_or_init(|| WeightNorms::new(self.kernel, &w.matrix));
+                screen::encode(tiles, x, &w.matrix, norms, spec)
             }
+            _ => encode::dense(self.kernel, x, &w.matrix, spec),
         })
     }
 }

@@ -14,8 +14,9 @@
 use rayon::prelude::*;
 
 use super::encode::{Active, gather, tasks};
-use super::gemm::{self, Packed, Piece};
+use super::gemm::{self, Piece};
 use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::packed::Packed;
 use super::tiles::{KC, Scratch, Tiles, round_to_bf16, unpack_f32};
 use super::{Precision, elementwise};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
@@ -222,7 +223,9 @@ impl Possible {
                 }
             }
         }
-        if let Select::TopK(k) = spec.select && self.candidates.len() > self.limit {
+        if let Select::TopK(k) = spec.select
+            && self.candidates.len() > self.limit
+        {
             self.forget(k);
             self.limit = self.candidates.len().saturating_add(self.enough(k) / 2);
         }
@@ -241,7 +244,7 @@ impl Possible {
             }
         }
         let (floors, start) = (&self.floors, self.rows.start);
-        self.candidates.retain(|candidate| !(candidate.upper < floors[candidate.row as usize - start]));
+        self.candidates.retain(|candidate| candidate.upper >= floors[candidate.row as usize - start]);
     }
 
     fn finish(mut self, select: Select<'_>) -> Vec<Candidate> {
@@ -252,10 +255,9 @@ impl Possible {
     }
 }
 
-/// A NaN is no reason to drop a feature: the exact value decides.
 #[inline(always)]
 fn is_possible(upper: f32, threshold: f32, floor: f32) -> bool {
-    !(upper <= threshold) & !(upper < floor)
+    (upper > threshold) & (upper >= floor)
 }
 
 /// One feature of an encoder.
@@ -271,8 +273,8 @@ struct Feature {
 }
 
 vectorized! {
-    /// Dot products of the first pass of one feature with some rows to what its values are at the most, and at the least
-    /// (never NaN); and whether any of them may be active.
+    /// Dot products of the first pass of one feature with some rows to what its values are at the most and at the least
+    /// (without a bound: infinite, never NaN); and whether any of them may be active.
     fn bounds_of(
         dots: &mut [f32],
         lower: &mut [f32; MAX_WIDTH],
@@ -290,7 +292,9 @@ vectorized! {
             let value = (product + bias) * gain;
             // The last term covers the roundings of the values themselves, here and in f32.
             let error = (scale.abs() * bound + 8.0 * U * (product.abs() + bias.abs())) * gain.abs() * UP + TINY;
-            dots[j] = value + error;
+            let upper = value + error;
+            // A NaN is no reason to drop a feature: the exact value decides.
+            dots[j] = if upper.is_nan() { f32::INFINITY } else { upper };
             lower[j] = f32::max(value - error, f32::NEG_INFINITY);
             possible |= u32::from(is_possible(dots[j], threshold, floors[j]));
         }

@@ -313,7 +313,7 @@ impl LayerIndex {
     /// # Errors
     /// [`IndexProblem::NoSentence`]; [`IndexProblem::Corrupt`], after which the index is to be built anew.
     pub fn sentence(&self, number: usize) -> Result<SentenceRows<'_>, IndexError> {
-        let Some(bounds) = self.first_rows.get(number..number + 2) else {
+        let Some(bounds) = self.first_rows.get(number..number.saturating_add(2)) else {
             let problem = IndexProblem::NoSentence { number, sentences: self.first_rows.len() - 1 };
             return Err(IndexError::new(self.rows.path(), problem));
         };

@@ -24,6 +24,28 @@ fn ask_everything(index: &RunIndex) -> Result<(), IndexError> {
     index.search(&Query::text("京")?, 0, 10).map(drop)
 }
 
+/// The answer to every question that an index can be asked, each in words or none where the index refuses to tell.
+fn answers(index: &RunIndex) -> Vec<Option<String>> {
+    fn told<T: std::fmt::Debug>(answer: Result<T, IndexError>) -> Option<String> {
+        answer.inspect_err(|error| assert!(error.is_curable(), "{error}")).ok().map(|answer| format!("{answer:?}"))
+    }
+    let mut answers = vec![told(Ok((index.health(), index.sentences(), index.rows(), index.generation())))];
+    for number in 0..3 {
+        answers.extend([told(index.sentence(number)), told(index.source(number)), told(index.text(number))]);
+        answers.extend(index.layers().iter().map(|layer| told(layer.sentence(number))));
+    }
+    for layer in index.layers() {
+        answers.push(told(Ok((layer.rows(), layer.nnz(), layer.points(), layer.l0_max(), layer.d_sae()))));
+        answers.push(told(layer.features().map(Vec::from_iter)));
+        answers.push(told(layer.by_slot()));
+        for feature in 0..12 {
+            answers.extend([told(layer.postings(feature)), told(layer.histogram(feature)), told(layer.stats(feature))]);
+        }
+    }
+    answers.push(told(index.search(&Query::text("京").unwrap(), 0, 10)));
+    answers
+}
+
 const FILES: [&str; 6] = [
     "texts.idx",
     "tokens.idx",
@@ -32,6 +54,14 @@ const FILES: [&str; 6] = [
     "layer_11.rows.idx",
     "layer_11.postings.idx",
 ];
+
+/// An index of which every byte is right, built anew if need be.
+fn mended(run: &Path) -> RunIndex {
+    match RunIndex::open(run, None).and_then(|index| index.verify().map(|()| index)) {
+        Ok(index) => index,
+        Err(_) => RunIndex::build(run, None, &()).unwrap(),
+    }
+}
 
 #[test]
 fn every_byte_counts() {
@@ -124,6 +154,45 @@ proptest! {
         forge(&path, kind, 0, key, numbers, &sections);
         // Whatever comes of it, an error or other numbers, it comes without a panic.
         let _ = RunIndex::open(&run, None).map(|index| ask_everything(&index));
+    }
+
+    #[test]
+    fn a_damaged_index_gives_right_answers_or_none(
+        file in 0..FILES.len(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..4),
+        zeros in prop::option::weighted(0.3, (any::<prop::sample::Index>(), 1usize..600)),
+        cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = small_run(folder.path());
+        let expected = answers(&open(&run));
+        prop_assert!(expected.iter().all(Option::is_some));
+        let path = run.join(INDEX).join(FILES[file]);
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        for (at, with) in flips {
+            let at = at.index(bad.len());
+            bad[at] ^= with;
+        }
+        if let Some((at, count)) = zeros {
+            let at = at.index(bad.len());
+            bad.iter_mut().skip(at).take(count).for_each(|byte| *byte = 0);
+        }
+        if let Some(length) = cut {
+            bad.truncate(length.index(good.len()));
+        }
+        fs::write(&path, &bad).unwrap();
+        match RunIndex::open(&run, None) {
+            // Nothing but the look-ups themselves finds the damage: nobody has asked to check every byte.
+            Ok(index) => {
+                for (found, expected) in answers(&index).into_iter().zip(&expected) {
+                    prop_assert!(found.is_none() || found == *expected, "{found:?} instead of {expected:?}");
+                }
+                prop_assert_eq!(index.verify().is_ok(), bad == good);
+            }
+            Err(error) => prop_assert!(error.is_curable() && bad != good, "{error}"),
+        }
+        prop_assert_eq!(answers(&mended(&run)), expected);
     }
 
     #[test]

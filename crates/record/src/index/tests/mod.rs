@@ -87,6 +87,11 @@ fn a_run_is_found_again_in_its_index() {
     assert!(index.sentence(3).unwrap_err().to_string().contains("no sentence 3; it has 3"));
 
     let layer = index.layer(11).unwrap();
+    for number in [3, usize::MAX - 1, usize::MAX] {
+        assert!(matches!(layer.sentence(number).unwrap_err().problem, IndexProblem::NoSentence { .. }));
+        assert!(index.sentence(number).is_err() && index.rows_of(number).is_empty());
+    }
+    assert!(matches!(layer.row(5).unwrap_err().problem, IndexProblem::NoRow { row: 5, rows: 5 }));
     assert_eq!((layer.hook(), layer.d_sae(), layer.rows(), layer.nnz()), ("blocks.11.hook_resid_post", 100, 5, 7));
     let row = layer.row(0).unwrap();
     assert!(matches!(row.ids(), Ids::Small([4, 1, 7])), "{row:?}");
@@ -220,4 +225,28 @@ fn where_the_run_may_not_be_written_to_the_cache_is_used() {
         assert!(error.to_string().contains("cannot be written"), "{error}");
     }
     allow(0o755);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_may_write_to_the_run_and_the_cache_holds_the_index_of_each_run() {
+    // No files can be made in this folder, whoever runs the tests.
+    let forbidden = Path::new("/sys/kernel");
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let mut generations = Vec::new();
+    for name in ["a", "b"] {
+        let run = small_run(&folder.path().join(name));
+        std::os::unix::fs::symlink(forbidden, run.join(INDEX)).unwrap();
+        let error = RunIndex::open_or_build(&run, None, &()).unwrap_err();
+        assert!(error.is_forbidden() && error.to_string().contains("cannot be written"), "{error}");
+        assert!(RunIndex::open(&run, Some(&cache)).unwrap_err().is_curable());
+        let built = RunIndex::open_or_build(&run, Some(&cache), &()).unwrap();
+        built.verify().unwrap();
+        generations.push((run, built.generation().to_owned()));
+    }
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 2);
+    for (run, generation) in &generations {
+        assert_eq!(RunIndex::open(run, Some(&cache)).unwrap().generation(), generation);
+    }
 }
