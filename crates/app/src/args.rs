@@ -66,6 +66,14 @@ pub enum Command {
     /// Tells how fast this machine is and how much of it is used: its own ceilings, each stage as a share of its
     /// ceiling, and a whole run.
     Bench(BenchArgs),
+    /// Shows a sentence of a run in the terminal: its tokens and their strongest features.
+    Show(crate::show::ShowArgs),
+    /// Looks through a run in the terminal, by keyboard.
+    Tui(crate::tui::TuiArgs),
+    /// Draws a picture of a run, .svg or .png: the bars of a token, a sentence, layers over tokens.
+    Chart(crate::chart::ChartArgs),
+    /// Writes a run as one .html file that opens anywhere and needs no network.
+    Report(crate::report::ReportArgs),
 }
 
 #[derive(Args)]

@@ -2,11 +2,16 @@
 
 mod args;
 mod bench;
+mod chart;
 mod commands;
 mod index;
 mod labels;
 mod machine;
+mod opened;
+mod report;
+mod show;
 mod terminal;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,10 @@ fn main() -> ExitCode {
         Command::Index(args) => index::index(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
+        Command::Show(args) => show::show(args),
+        Command::Tui(args) => tui::tui(args),
+        Command::Chart(args) => chart::chart(args),
+        Command::Report(args) => report::report(args),
     };
     let failure = match result {
         Ok(code) => return code,

@@ -2,9 +2,18 @@
 //!
 //! Knows nothing of tensors, the network or the clock.
 
+pub mod ansi;
+pub mod chart;
+pub mod colour;
 pub mod compare;
+pub mod gather;
 pub mod info;
+pub mod page;
+pub mod paint;
+pub mod rarity;
+pub mod scene;
 pub mod score;
+pub mod show;
 pub mod summary;
 pub mod table;
 pub mod text;

@@ -23,11 +23,13 @@ const FORBIDDEN: [(&str, &str, &str); 3] = [
 ];
 
 /// Foreign packages that only these rooms may have outside tests.
-const ONLY_IN: [(&str, &[&str]); 10] = [
+const ONLY_IN: [(&str, &[&str]); 12] = [
     ("anyhow", &["app", "xtask"]),
     ("clap", &["app"]),
     ("ctrlc", &["app"]),
     ("indicatif", &["app"]),
+    ("ratatui", &["app"]),
+    ("resvg", &["report"]),
     ("hf-hub", &["pipeline"]),
     ("ureq", &["pipeline"]),
     ("tokenizers", &["model"]),

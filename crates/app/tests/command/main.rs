@@ -9,6 +9,7 @@ mod hub;
 mod index;
 mod input;
 mod normal;
+mod pictures;
 mod shell;
 #[cfg(unix)]
 mod signals;
