@@ -146,7 +146,7 @@ impl Ask {
         number.ok_or_else(|| Problem::bad(wrong())).map(Some)
     }
 
-    /// A parameter that is one of a few words; the first of them unless given.
+    /// A parameter that is one of a few words; the first of them unless given (an empty word cannot be).
     ///
     /// # Errors
     /// Any other word.
@@ -155,7 +155,8 @@ impl Ask {
             return Ok(choices[0].1);
         };
         let found = choices.iter().find(|(word, _)| *word == text);
-        let words = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        let named = || choices.iter().map(|(word, _)| *word).filter(|word| !word.is_empty());
+        let words = || named().collect::<Vec<_>>().join(", ");
         found.map(|(_, choice)| *choice).ok_or_else(|| {
             Problem::bad(format!("{name} is {}; expected one of {}", quoted(&text), words()))
         })
@@ -182,14 +183,17 @@ impl Ask {
         parsed.ok_or_else(|| Problem::bad(wrong())).map(Some)
     }
 
-    /// The page: how many items to leave out, and how many to give.
+    /// The page: how many items to leave out (by `cursor`, or by `offset` for a list that one may jump in), and how many
+    /// to give.
     ///
     /// # Errors
-    /// A cursor that is not ours, a limit out of range.
+    /// A cursor that is not ours, both at once, a number out of range.
     pub fn page(&mut self, default: usize, most: usize) -> Result<Page, Problem> {
-        let skip = match self.text("cursor", 200)? {
-            None => 0,
-            Some(cursor) => parse_cursor(&cursor).ok_or_else(|| {
+        let offset = self.within("offset", 0..=u32::MAX as usize)?;
+        let skip = match (self.text("cursor", 200)?, offset) {
+            (None, offset) => offset.unwrap_or(0),
+            (Some(_), Some(_)) => return Err(Problem::bad("cursor and offset exclude one another; give one of them")),
+            (Some(cursor), None) => parse_cursor(&cursor).ok_or_else(|| {
                 Problem::bad(format!("cursor {} is not a `next_cursor`; begin without one", quoted(&cursor)))
             })?,
         };
@@ -289,7 +293,7 @@ mod tests {
         let mut ask = ask("limt=5");
         ask.page(10, 20).unwrap();
         let detail = ask.done().unwrap_err().detail;
-        assert_eq!(detail, "there is no parameter `limt`; there are cursor, limit");
+        assert_eq!(detail, "there is no parameter `limt`; there are offset, cursor, limit");
     }
 
     #[test]
@@ -304,6 +308,8 @@ mod tests {
             }
         }
         assert!(seen.into_iter().eq(0..8));
+        assert_eq!(ask("offset=6").page(10, 20).unwrap().range(8), 6..8);
+        assert!(ask("offset=6&cursor=o3").page(10, 20).unwrap_err().detail.contains("exclude"));
         assert_eq!(ask("cursor=offf").page(10, 20).unwrap().range(8), 8..8);
         for bad in ["cursor=3", "cursor=o", "cursor=o-1", "cursor=offffffffff"] {
             assert!(ask(bad).page(10, 20).is_err(), "{bad}");
