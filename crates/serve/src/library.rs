@@ -291,8 +291,7 @@ impl Library {
         Ok(OpenRun { id: found.id.clone(), index, labels, tag })
     }
 
-    /// The model and SAEs of a run, opened when they are first needed. Only one model is open at a time. The second value
-    /// is how long it took to open, in seconds.
+    /// The model and SAEs of a run, opened when they are first needed. Only one model is open at a time.
     ///
     /// # Errors
     /// Weights that are not at hand or not what they were.
