@@ -277,7 +277,9 @@ impl Library {
 
     fn update(&self, id: &str, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.lock();
-        slots.iter_mut().find(|slot| slot.id == id).into_iter().for_each(change);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id) {
+            change(slot);
+        }
         drop(slots);
         self.changed.notify_all();
     }

@@ -104,10 +104,10 @@ pub fn activations(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         let mut used = 0;
         for posting in &part[looked_at] {
             let Some(item) = item(run, &postings, *posting, at, context)? else { continue };
-            let same = list.items[begin..].iter_mut().find(|other| is_same(other, &item));
-            match same {
+            let full = list.items.len() - begin == limit;
+            match list.items[begin..].iter_mut().find(|other| is_same(other, &item)) {
                 Some(other) => other.same += 1,
-                None if list.items.len() - begin == limit => break,
+                None if full => break,
                 None => list.items.push(item),
             }
             used += 1;
