@@ -146,8 +146,8 @@ impl Library {
     /// A folder that cannot be read, or holds no run and is none.
     pub fn open(path: &Path, settings: Settings) -> Result<Library, LibraryError> {
         let read = |source| LibraryError::Read { path: path.into(), source };
-        let path = path.canonicalize().map_err(read)?;
-        let root = if is_run(&path) { Root::Run(path) } else { Root::Folder(path) };
+        let folder = path.canonicalize().map_err(read)?;
+        let root = if is_run(&folder) { Root::Run(folder) } else { Root::Folder(folder) };
         let library = Library {
             root,
             settings,
@@ -158,7 +158,7 @@ impl Library {
         };
         let runs = library.scan().map_err(read)?;
         match runs.is_empty() {
-            true => Err(LibraryError::NoRuns { path: library.folder().into() }),
+            true => Err(LibraryError::NoRuns { path: path.into() }),
             false => Ok(library),
         }
     }
@@ -387,7 +387,7 @@ impl FoundRun {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// The folder cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; give a run, or the folder that `llamascope run` makes its runs in", path.display())]
     Read {
         /// As it was given.
         path: PathBuf,
