@@ -218,7 +218,7 @@ fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
     });
 }
 
-fn hash_sae(sae: &Sae) -> String {
+pub(crate) fn hash_sae(sae: &Sae) -> String {
     let mut hasher = blake3::Hasher::new();
     hash_tensor(&mut hasher, &sae.w_enc);
     hasher.update(format!("{} {:?}", sae.scale, sae.input_norm).as_bytes());

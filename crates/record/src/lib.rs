@@ -12,4 +12,4 @@ pub mod tokens;
 pub use sentence::{InputError, Sentence, SentenceFile, Source, read_sentences};
 pub use sparse::SparseRows;
 pub use tap::{Site, Tap};
-pub use tokens::{Span, Tokens};
+pub use tokens::{Span, TokenGroup, Tokens};

@@ -2,8 +2,12 @@
 //!
 //! Knows nothing of tensors, the network or the clock.
 
+pub mod colour;
 pub mod compare;
 pub mod info;
+pub mod paint;
+pub mod rarity;
+pub mod scene;
 pub mod score;
 pub mod summary;
 pub mod table;
