@@ -73,7 +73,7 @@ export const start: Address = {
   other: null,
   otherLayer: null,
   otherRun: null,
-  top: 20,
+  top: 12,
   min: 0,
   dense: 1,
   sort: "act",

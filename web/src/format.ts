@@ -38,3 +38,9 @@ export function glyphs(text: string): string {
 export function hex(text: string): string {
   return [...new TextEncoder().encode(text)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
+
+/** Whether a token begins with the space that parts it from the word before. */
+export const hasSpace = (text: string): boolean => /^[ \u00a0]/.test(text) && text.trim() !== "";
+
+/** A token without that space; blank ones as glyphs. */
+export const bare = (text: string): string => glyphs(hasSpace(text) ? text.slice(1) : text);
