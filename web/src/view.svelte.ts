@@ -39,6 +39,9 @@ function scene(sentence: api.Sentence, all: api.Activations, layer: number, timi
   return { sentence, rows: all.layers.find((one) => one.layer === layer) ?? null, tokenOfRow, timings };
 }
 
+const WATCH_MS = 3000;
+const LOOK_AHEAD_MS = 250;
+
 export class View {
   address = $state.raw<Address>(parse(location.pathname, location.search));
   /** The feature under the pointer or in focus: it lights up everywhere. */
@@ -121,6 +124,9 @@ export class View {
     () => new Inks(look.ground, this.address, this.percentiles.value ?? []),
   );
 
+  /** Which state of the run's files the answers are of. */
+  generation = $derived.by(() => this.run.value?.generation);
+
   constructor() {
     this.runs = new Resource(() => api.runs());
     this.run = new Resource(() => (this.runId === null ? null : api.run(this.runId)));
@@ -129,11 +135,44 @@ export class View {
       const [id, layer] = [this.runId, this.layer];
       return this.address.rarity !== "percentile" || id === null || layer === null ? null : api.allPoints(id, layer);
     });
+    $effect(() => this.#watch());
+    $effect(() => this.#lookAhead());
     addEventListener("popstate", () => {
       this.preview = null;
       this.hover = null;
       this.address = parse(location.pathname, location.search);
     });
+  }
+
+  /** A run that is still growing is looked at again now and then. */
+  #watch(): (() => void) | undefined {
+    const run = this.run.value;
+    if (run?.status !== "running") return;
+    const timer = setInterval(async () => {
+      const now = await api.run(run.id).load().catch(() => null);
+      if (now && now.generation === run.generation && now.status === run.status) return;
+      api.forget();
+      this.run.again();
+      this.scene.again();
+    }, WATCH_MS);
+    return () => clearInterval(timer);
+  }
+
+  /** The next sentence and the one before are fetched while nothing else is to do. */
+  #lookAhead(): (() => void) | undefined {
+    const [id, layer, sentence, scope] = [this.runId, this.layer, this.sentence, this.address.scope];
+    const all = this.run.value?.n_sentences ?? 0;
+    if (id === null || layer === null || sentence === null || !this.scene.value || this.scene.busy) return;
+    const abort = new AbortController();
+    const timer = setTimeout(() => {
+      for (const near of [sentence + 1, sentence - 1])
+        for (const ask of near < 0 || near >= all ? [] : [api.sentence(id, near), api.activations(id, near, layer, scope)])
+          if (api.recall<unknown>(ask) === undefined) ask.load(abort.signal).catch(() => {});
+    }, LOOK_AHEAD_MS);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
   }
 
   #askScene(): api.Ask<Scene> | null {
@@ -152,8 +191,10 @@ export class View {
 
   /** Changes the address; a new resource is a step in the history, all else replaces. */
   go(change: Partial<Address>): void {
-    const to = { ...this.address, ...change };
-    const step = isStep(this.address, to);
+    // What was left open is written out, so that a copied link shows the same tomorrow.
+    const from = { ...this.address, run: this.runId, sentence: this.sentence };
+    const to = { ...from, ...change };
+    const step = isStep(from, to);
     this.address = to;
     const text = print(to);
     if (text === location.pathname + location.search) return;

@@ -146,7 +146,7 @@ export const encode = (id: string, text: string): Ask<Encoded> => {
         fetch("/api/v1/encode", {
           method: "POST",
           headers: { "content-type": "application/json" },
-          body: JSON.stringify({ run: id, text, top_k: 200 }),
+          body: JSON.stringify({ run: id, text, top_k: 1000 }),
           ...(signal ? { signal } : {}),
         }),
       );

@@ -1,4 +1,5 @@
 import { Problem, recall, type Ask } from "./client.ts";
+import { RETRY_MS } from "./resource.svelte.ts";
 
 interface Page<T> {
   total: number;
@@ -69,6 +70,7 @@ export class Pages<T> {
       },
       (error: unknown) => {
         if (generation !== this.#generation || abort.signal.aborted) return;
+        if (error instanceof Problem && error.code === "indexing") setTimeout(() => generation === this.#generation && this.again(), RETRY_MS);
         this.#abort = undefined;
         this.#cursor = null;
         this.items = [];

@@ -1,5 +1,7 @@
 import { Problem, recall, type Ask } from "./client.ts";
 
+export const RETRY_MS = 1000;
+
 /** An answer that follows what is asked for. While the next one is on its way the last one stays. */
 export class Resource<T> {
   value = $state.raw<T>();
@@ -34,6 +36,8 @@ export class Resource<T> {
         },
         (error: unknown) => {
           if (abort.signal.aborted) return;
+          // The server is reading the run; it says how far it is, and is asked again.
+          if (error instanceof Problem && error.code === "indexing") setTimeout(() => !abort.signal.aborted && this.again(), RETRY_MS);
           this.value = undefined;
           this.problem = error instanceof Problem ? error : new Problem("internal", String(error));
           this.key = undefined;

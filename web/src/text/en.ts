@@ -6,7 +6,6 @@ const many = (n: number, one: string, more = `${one}s`) => `${count(n)} ${n === 
 export const en = {
   // top bar
   run: "Run",
-  noRun: "no run",
   layer: "Layer",
   layerShort: (l: number) => `L${l}`,
   search: "Go to…",
@@ -25,7 +24,7 @@ export const en = {
   rarityLinear: "rarity, linear",
   rarityPercentile: "rarity, percentile",
   topK: "Bars a token",
-  hideDense: "Hide the everywhere",
+  hideDense: "Hide common features",
   hideNone: "hide none",
   hideAbove: (percent: number) => `active in over ${percent} % of tokens`,
   minValue: "Least value",
@@ -34,7 +33,6 @@ export const en = {
   themeLight: "Light",
   themeDark: "Dark",
   themeContrast: "High contrast",
-  language: "Language",
   help: "Keys",
   view: "View",
   export: "Export",
@@ -55,7 +53,6 @@ export const en = {
   byMax: "strongest first",
   noSentence: "No sentence matches.",
   clearFilters: "Clear the filters",
-  compareWith: (s: number) => `Compare with sentence ${s}`,
   pickOther: "Choose the sentence to compare with",
 
   // live
@@ -71,7 +68,6 @@ export const en = {
 
   // tokens
   tokens: "Tokens",
-  tokensHint: "Hover to preview, click to lock",
   stripTop: "strongest features",
   stripNnz: "number of features",
   stripPins: "pinned features",
@@ -86,7 +82,6 @@ export const en = {
   activeFeatures: (n: number) => many(n, "active feature"),
   position: (pos: number) => `position ${pos}`,
   previewing: "preview",
-  locked: "locked",
   sortAct: "strongest",
   sortRare: "rarest",
   sortCommon: "most common",
@@ -138,7 +133,6 @@ export const en = {
   pins: "Pins",
   copyId: "Copy id",
   copied: "Copied",
-  copyLink: "Copy the link to this view",
   neuronpedia: "Open on Neuronpedia",
   neuronpediaHint: "Leaves this machine: opens the public page of this feature",
   noLabel: "no label",
@@ -173,8 +167,6 @@ export const en = {
   suppressed: "and away from",
   needsWeights: "Needs the run's model and SAEs",
   findSentences: "Sentences that contain it",
-  nextFire: "Next token",
-  prevFire: "Previous token",
 
   // feature table
   nFeatures: (n: number) => many(n, "feature"),
@@ -239,7 +231,7 @@ export const en = {
   severityError: "error",
 
   // errors and emptiness
-  loading: "Loading…",
+  indexing: "Preparing the run for viewing",
   again: "Try again",
   unreachable: "The server does not answer",
   unreachableHelp: "llamascope view has ended, or is busy. Start it again in the same folder and reload.",

@@ -3,7 +3,6 @@ import type { Words } from "./en.ts";
 
 export const ja: Words = {
   run: "実行",
-  noRun: "実行なし",
   layer: "レイヤ",
   layerShort: (l) => `L${l}`,
   search: "移動…",
@@ -31,7 +30,6 @@ export const ja: Words = {
   themeLight: "ライト",
   themeDark: "ダーク",
   themeContrast: "ハイコントラスト",
-  language: "言語",
   help: "キー操作",
   view: "表示",
   export: "書き出し",
@@ -51,7 +49,6 @@ export const ja: Words = {
   byMax: "強い順",
   noSentence: "一致する文がありません。",
   clearFilters: "条件を消す",
-  compareWith: (s) => `文 ${s} と比較`,
   pickOther: "比較する文を一覧から選んでください",
 
   typeSentence: "文を入力",
@@ -65,7 +62,6 @@ export const ja: Words = {
   backToRun: "実行に戻る",
 
   tokens: "トークン",
-  tokensHint: "ポインタを合わせると表示、クリックで固定",
   stripTop: "最も強い特徴",
   stripNnz: "特徴の数",
   stripPins: "ピンした特徴",
@@ -78,7 +74,6 @@ export const ja: Words = {
   activeFeatures: (n) => `活性な特徴 ${count(n)} 個`,
   position: (pos) => `位置 ${pos}`,
   previewing: "プレビュー",
-  locked: "固定",
   sortAct: "強い順",
   sortRare: "珍しい順",
   sortCommon: "よくある順",
@@ -127,7 +122,6 @@ export const ja: Words = {
   pins: "ピン",
   copyId: "ID をコピー",
   copied: "コピーしました",
-  copyLink: "この表示へのリンクをコピー",
   neuronpedia: "Neuronpedia で開く",
   neuronpediaHint: "外部サイトを開きます:この特徴の公開ページ",
   noLabel: "ラベルなし",
@@ -161,8 +155,6 @@ export const ja: Words = {
   suppressed: "抑えるもの",
   needsWeights: "モデルと SAE の重みが必要です",
   findSentences: "これを含む文",
-  nextFire: "次のトークン",
-  prevFire: "前のトークン",
 
   nFeatures: (n) => `特徴 ${count(n)} 個`,
   filterTable: "絞り込み",
@@ -222,7 +214,7 @@ export const ja: Words = {
   severityWarning: "警告",
   severityError: "エラー",
 
-  loading: "読み込み中…",
+  indexing: "実行を表示用に準備しています",
   again: "再試行",
   unreachable: "サーバーが応答しません",
   unreachableHelp: "llamascope view が終了したか、処理中です。同じフォルダで起動し直して再読み込みしてください。",
