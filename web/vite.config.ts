@@ -1,5 +1,5 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
 // Where `npm run dev` finds the API: a running `llamascope view --port 7171`.
 const server = process.env["LLAMASCOPE"] ?? "http://127.0.0.1:7171";
@@ -16,5 +16,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: true,
   },
+  test: { include: ["src/**/*.test.ts"] },
   server: { proxy: { "/api": { target: server, changeOrigin: true } } },
 });

@@ -24,7 +24,7 @@ async function visit(path, options, act) {
     return route.abort();
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(30_000);
   page.on("pageerror", (error) => strange.push(`error ${error.message}`));
   page.on("dialog", (dialog) => {
     strange.push(`dialog ${dialog.message()}`);
@@ -54,7 +54,7 @@ const query = (page) => new URL(page.url()).searchParams;
 const locked = (page) => page.$eval('.strip [aria-pressed="true"]', (token) => Number(token.dataset.row));
 /** Waits until an expression has a value. Asked for from outside: the page's policy forbids it to evaluate strings. */
 async function settled(page, probe, wanted) {
-  const last = Date.now() + 15_000;
+  const last = Date.now() + 30_000;
   for (;;) {
     const found = await page.evaluate(probe).catch((error) => `not yet: ${error.message}`);
     if (JSON.stringify(found) === JSON.stringify(wanted)) return;
