@@ -12,7 +12,7 @@ export const screenshots = join(root, "target/screenshots");
 const program = process.env["LLAMASCOPE_BIN"] ?? join(root, "target/debug/llamascope");
 const browserPath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 for (const [path, way] of [
-  [program, "build it first (cargo build -p llamascope) or name it in LLAMASCOPE_BIN"],
+  [program, "build it first (cargo build -p llamascope-app) or name it in LLAMASCOPE_BIN"],
   [browserPath, "install Debian's chromium or name one in CHROMIUM"],
 ])
   if (!existsSync(path)) throw new Error(`${path} is not there: ${way}`);
