@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod machine;
 mod terminal;
+mod view;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo(args),
         Command::Compare(args) => commands::compare(args),
         Command::Info(args) => commands::info(args),
+        Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Bench(args) => bench::bench(args),
     };

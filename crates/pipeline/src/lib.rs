@@ -10,6 +10,7 @@ pub mod engine;
 mod error;
 pub mod fetch;
 pub mod info;
+pub mod labels;
 pub mod live;
 pub mod observer;
 pub mod run;

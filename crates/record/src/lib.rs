@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of tensors, models, colours or the network.
 
+pub mod index;
+pub mod labels;
 mod json;
 pub mod run;
 pub mod sentence;

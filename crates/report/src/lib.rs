@@ -4,6 +4,7 @@
 
 pub mod colour;
 pub mod compare;
+pub mod contrast;
 pub mod info;
 pub mod paint;
 pub mod rarity;

@@ -277,7 +277,9 @@ impl Library {
 
     fn update(&self, id: &str, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.lock();
-        slots.iter_mut().find(|slot| slot.id == id).into_iter().for_each(change);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id) {
+            change(slot);
+        }
         drop(slots);
         self.changed.notify_all();
     }
@@ -291,8 +293,7 @@ impl Library {
         Ok(OpenRun { id: found.id.clone(), index, labels, tag })
     }
 
-    /// The model and SAEs of a run, opened when they are first needed. Only one model is open at a time. The second value
-    /// is how long it took to open, in seconds.
+    /// The model and SAEs of a run, opened when they are first needed. Only one model is open at a time.
     ///
     /// # Errors
     /// Weights that are not at hand or not what they were.

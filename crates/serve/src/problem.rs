@@ -27,6 +27,7 @@ pub enum Code {
     WeightsChanged,
     NoDecoder,
     UnreadableRun,
+    Indexing,
     TooLarge,
     Timeout,
     Busy,
@@ -42,7 +43,7 @@ impl Code {
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::WeightsMissing | Code::WeightsChanged | Code::NoDecoder | Code::UnreadableRun => StatusCode::CONFLICT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::Timeout | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Indexing | Code::Timeout | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

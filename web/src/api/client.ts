@@ -79,7 +79,7 @@ async function answer<T>(request: Promise<Response>): Promise<T> {
 function get<T>(path: string, query: Query = {}): Ask<T> {
   const ask = new URLSearchParams();
   for (const [key, value] of Object.entries(query))
-    if (value !== null && value !== undefined && value !== "") ask.set(key, String(value));
+    if (value !== null && value !== undefined && value !== "" && !(key === "offset" && value === 0)) ask.set(key, String(value));
   const text = ask.toString();
   const key = `/api/v1${path}${text === "" ? "" : `?${text}`}`;
   return {
@@ -104,7 +104,7 @@ export interface Search {
   regex?: boolean;
   feature?: string | null;
   sort?: string;
-  cursor?: string | null;
+  offset?: number;
   limit?: number;
 }
 export const sentences = (id: string, search: Search) => get<SentenceList>(`${at(id)}/sentences`, { ...search });
@@ -119,15 +119,15 @@ export interface FeatureSearch {
   sort: string;
   order?: string;
   filter?: string;
-  cursor?: string | null;
+  offset?: number;
   limit?: number;
 }
 export const features = (id: string, search: FeatureSearch) => get<FeatureList>(`${at(id)}/features`, { ...search });
 
 const of = (id: string, layer: number, feature: number) => `${at(id)}/features/${layer}/${feature}`;
 export const feature = (id: string, layer: number, f: number) => get<FeatureDetail>(of(id, layer, f));
-export const contexts = (id: string, layer: number, f: number, mode: string, cursor: string | null = null) =>
-  get<FeatureActivations>(`${of(id, layer, f)}/activations`, { mode, cursor, limit: 12, context: 10 });
+export const contexts = (id: string, layer: number, f: number, mode: string, offset: number, limit: number) =>
+  get<FeatureActivations>(`${of(id, layer, f)}/activations`, { mode, offset, limit, context: 10 });
 export const histogram = (id: string, layer: number, f: number) => get<Histogram>(`${of(id, layer, f)}/histogram`);
 export const tokenTypes = (id: string, layer: number, f: number) =>
   get<TokenTypes>(`${of(id, layer, f)}/tokens`, { limit: 12 });

@@ -4,78 +4,84 @@ import { RETRY_MS } from "./resource.svelte.ts";
 interface Page<T> {
   total: number;
   items: T[];
-  next_cursor: string | null;
 }
 
-/** A long list that is fetched page by page, as far as it is looked at. */
+/** A long list of which only the pages that are looked at are fetched, wherever in it they lie. */
 export class Pages<T> {
-  items = $state.raw<T[]>([]);
+  /** With holes where nothing has been fetched yet. */
+  items = $state.raw<(T | undefined)[]>([]);
   total = $state<number | null>(null);
   problem = $state.raw<Problem>();
-  #cursor: string | null = $state(null);
-  /** Whether there is more than what has been fetched. */
-  more = $derived(this.#cursor !== null);
-  #wanted = 0;
-  #abort: AbortController | undefined;
-  #generation = 0;
   #again = $state(0);
-  readonly #ask: (cursor: string | null) => Ask<Page<T>> | null;
+  #generation = 0;
+  readonly #loading = new Map<number, AbortController>();
+  readonly #there = new Set<number>();
+  readonly #ask: (offset: number, limit: number) => Ask<Page<T>> | null;
+  readonly #size: number;
 
   /** To be made while a component is being set up. What `ask` reads of the view starts the list anew when it changes. */
-  constructor(ask: (cursor: string | null) => Ask<Page<T>> | null) {
+  constructor(size: number, ask: (offset: number, limit: number) => Ask<Page<T>> | null) {
+    this.#size = size;
     this.#ask = ask;
     $effect(() => {
-      const first = ask(null);
+      const first = ask(0, size);
       void this.#again;
-      this.#abort?.abort();
       this.#generation += 1;
-      this.#abort = undefined;
-      this.#cursor = null;
-      this.#wanted = 0;
-      if (first) this.#load(first, true);
-      return () => this.#abort?.abort();
+      this.#stop();
+      this.#there.clear();
+      if (first) this.#load(0, first, true);
+      return () => this.#stop();
     });
   }
 
-  /** Sees to it that the items up to this one will be there. */
-  need(to: number): void {
-    this.#wanted = Math.max(this.#wanted, to);
-    this.#more();
+  /** Sees to it that the items from one up to another will be there; pages asked for before are not waited for. */
+  need(from: number, to: number): void {
+    if (this.total === null) return;
+    const [first, last] = [Math.floor(from / this.#size), Math.floor((Math.min(to, this.total) - 1) / this.#size)];
+    for (const [page, abort] of this.#loading)
+      if (page < first || page > last) {
+        abort.abort();
+        this.#loading.delete(page);
+      }
+    for (let page = first; page <= last; page++) {
+      if (this.#there.has(page) || this.#loading.has(page)) continue;
+      const ask = this.#ask(page * this.#size, this.#size);
+      if (ask) this.#load(page, ask, false);
+    }
   }
 
   again(): void {
     this.#again += 1;
   }
 
-  #more(): void {
-    if (this.#abort || this.#cursor === null || this.items.length > this.#wanted) return;
-    const next = this.#ask(this.#cursor);
-    if (next) this.#load(next, false);
+  #stop(): void {
+    for (const abort of this.#loading.values()) abort.abort();
+    this.#loading.clear();
   }
 
-  #load(ask: Ask<Page<T>>, first: boolean): void {
+  #load(page: number, ask: Ask<Page<T>>, fresh: boolean): void {
     const generation = this.#generation;
     const abort = new AbortController();
-    this.#abort = abort;
+    this.#loading.set(page, abort);
     const known = recall(ask);
     (known ? Promise.resolve(known) : ask.load(abort.signal)).then(
-      (page) => {
-        if (generation !== this.#generation) return;
-        this.#abort = undefined;
-        this.items = first ? page.items : [...this.items, ...page.items];
-        this.total = page.total;
-        this.#cursor = page.next_cursor;
+      (answer) => {
+        if (generation !== this.#generation || abort.signal.aborted) return;
+        const items = fresh ? [] : this.items.slice();
+        answer.items.forEach((item, at) => (items[page * this.#size + at] = item));
+        this.#loading.delete(page);
+        this.#there.add(page);
+        this.items = items;
+        this.total = answer.total;
         this.problem = undefined;
-        this.#more();
       },
       (error: unknown) => {
         if (generation !== this.#generation || abort.signal.aborted) return;
-        if (error instanceof Problem && error.code === "indexing") setTimeout(() => generation === this.#generation && this.again(), RETRY_MS);
-        this.#abort = undefined;
-        this.#cursor = null;
+        this.#stop();
         this.items = [];
         this.total = null;
         this.problem = error instanceof Problem ? error : new Problem("internal", String(error));
+        if (this.problem.code === "indexing") setTimeout(() => generation === this.#generation && this.again(), RETRY_MS);
       },
     );
   }

@@ -1092,6 +1092,8 @@ export interface operations {
                 min?: number;
                 /** @description `length` and `max` (of `feature`) put the largest first */
                 sort?: "index" | "length" | "max";
+                /** @description Items to leave out, to jump into a list; excludes `cursor` */
+                offset?: number;
                 /** @description `next_cursor` of the page before */
                 cursor?: string;
                 /** @description Most items of a page */
@@ -1399,6 +1401,8 @@ export interface operations {
                 order?: "asc" | "desc";
                 /** @description Conditions that all have to hold, such as `density<0.01 max>5 label~"Paris"`: score, density, count, sentences, max, mean, id, slot with < <= > >= = !=, label with ~ (contains) or !~ */
                 filter?: string;
+                /** @description Items to leave out, to jump into a list; excludes `cursor` */
+                offset?: number;
                 /** @description `next_cursor` of the page before */
                 cursor?: string;
                 /** @description Most items of a page */
@@ -1548,6 +1552,8 @@ export interface operations {
                 mode?: "top" | "quantile" | "random";
                 /** @description Tokens on each side */
                 context?: number;
+                /** @description Items to leave out, to jump into a list; excludes `cursor` */
+                offset?: number;
                 /** @description `next_cursor` of the page before */
                 cursor?: string;
                 /** @description Most items of a page */
@@ -1928,6 +1934,8 @@ export interface operations {
                 layer: number;
                 /** @description `run` or `sentence:S` */
                 scope?: string;
+                /** @description Items to leave out, to jump into a list; excludes `cursor` */
+                offset?: number;
                 /** @description `next_cursor` of the page before */
                 cursor?: string;
                 /** @description Most items of a page */

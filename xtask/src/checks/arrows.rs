@@ -35,7 +35,8 @@ const ONLY_IN: [(&str, &[&str]); 12] = [
     ("ureq", &["pipeline"]),
     ("tokenizers", &["model"]),
     ("safetensors", &["weights"]),
-    ("memmap2", &["weights"]),
+    // Weights, and the index of a run: files that are larger than memory and read here and there.
+    ("memmap2", &["weights", "record"]),
     ("half", &["compute", "weights"]),
 ];
 

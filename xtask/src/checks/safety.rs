@@ -4,7 +4,7 @@ use crate::repo::{Finding, Repo};
 use crate::source::{Source, find_word, line_of};
 
 /// Kernels and the mapping of files.
-const ROOMS: [&str; 2] = ["crates/compute/", "crates/weights/"];
+const ROOMS: [&str; 3] = ["crates/compute/", "crates/weights/", "crates/record/src/index/"];
 
 /// Lines of code that may stand between the reason and the word: the head of a statement that spans lines.
 const REACH: usize = 3;

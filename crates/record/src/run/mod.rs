@@ -36,8 +36,10 @@ pub use manifest::{
     Counts, DeviceInfo, FORMAT_VERSION, FileInfo, FormatVersion, LayerSummary, Manifest, ModelInfo, SaeInfo, Status,
     Timings,
 };
-pub use reader::Run;
+pub use reader::{Run, read_manifest};
+
 pub use records::SentenceRecord;
+pub(crate) use records::parse_record;
 pub use rows::{OutputRow, TokenRow, output_rows};
 pub use writer::RunWriter;
 
@@ -54,12 +56,12 @@ const LAYER_DIGITS: usize = 2;
 const SENTENCE_DIGITS: usize = 4;
 
 /// `layer_00`, with more digits from layer 100 on.
-fn layer_name(layer: usize) -> String {
+pub(crate) fn layer_name(layer: usize) -> String {
     format!("layer_{layer:0LAYER_DIGITS$}")
 }
 
 /// `sentence_0000.jsonl`, with more digits from sentence 10000 on.
-fn sentence_name(sentence: usize) -> String {
+pub(crate) fn sentence_name(sentence: usize) -> String {
     format!("sentence_{sentence:0SENTENCE_DIGITS$}.jsonl")
 }
 
@@ -69,13 +71,13 @@ fn rows_path(run: &Path, layer: usize, sentence: usize) -> PathBuf {
 }
 
 /// The layer of a folder called `name`, if it is one.
-fn layer_of(name: &str) -> Option<usize> {
+pub(crate) fn layer_of(name: &str) -> Option<usize> {
     let layer = name.strip_prefix("layer_")?.parse().ok()?;
     (layer_name(layer) == name).then_some(layer)
 }
 
 /// The sentence of a file called `name`, if it is one of rows.
-fn sentence_of(name: &str) -> Option<usize> {
+pub(crate) fn sentence_of(name: &str) -> Option<usize> {
     let sentence = name.strip_prefix("sentence_")?.strip_suffix(".jsonl")?.parse().ok()?;
     (sentence_name(sentence) == name).then_some(sentence)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::{RunError, RunProblem};
-use crate::{Sentence, Source, Span, Tokens};
+use crate::{Sentence, Source, Span, Tokens, json};
 
 /// One sentence of a run with its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ pub(super) fn read_records(path: &Path) -> Result<Vec<SentenceRecord>, RunError>
         index += 1;
         Ok(record)
     })
+}
+
+/// Reads the line of sentence `index`.
+pub(crate) fn parse_record(line: &[u8], index: usize) -> Result<SentenceRecord, RunProblem> {
+    let line = serde_json::from_slice(line).map_err(|error| RunProblem::Json(json::explain(&error)))?;
+    check(line, index)
 }
 
 fn check(line: ReadLine, index: usize) -> Result<SentenceRecord, RunProblem> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use llamascope_record::index::{HISTOGRAM_BINS, LayerIndex, Posting, Postings, bin_edge};
+use llamascope_record::TokenGroup;
+use llamascope_record::index::{HISTOGRAM_BINS, Posting, Postings, bin_edge};
 use serde::Serialize;
 
-use super::text::groups;
 use super::{Scope, layer_and_feature};
 use crate::answer::Answer;
 use crate::ask::{Ask, Page};
@@ -103,11 +103,11 @@ pub fn activations(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         let begin = list.items.len();
         let mut used = 0;
         for posting in &part[looked_at] {
-            let Some(item) = item(run, layer, &postings, *posting, at, context)? else { continue };
-            let same = list.items[begin..].iter_mut().find(|other| is_same(other, &item));
-            match same {
+            let Some(item) = item(run, &postings, *posting, at, context)? else { continue };
+            let full = list.items.len() - begin == limit;
+            match list.items[begin..].iter_mut().find(|other| is_same(other, &item)) {
                 Some(other) => other.same += 1,
-                None if list.items.len() - begin == limit => break,
+                None if full => break,
                 None => list.items.push(item),
             }
             used += 1;
@@ -148,7 +148,6 @@ fn is_same(a: &Item, b: &Item) -> bool {
 /// An activation with the display groups around it, `context` tokens on each side.
 fn item(
     run: &OpenRun,
-    layer: &LayerIndex,
     postings: &Postings<'_>,
     posting: Posting,
     interval: usize,
@@ -160,29 +159,27 @@ fn item(
     let rows: Vec<usize> = tokens.output_positions().collect();
     let Some(&pos) = rows.get(place.nth) else { return Ok(None) };
     let values = values_in(postings, sentence.rows.clone());
-    let groups = groups(&sentence.record.sentence.text, tokens);
-    let is_bos = |group: &super::text::Group| tokens.bos[group.first];
-    let near = |group: &&super::text::Group| {
-        group.first + group.len > pos.saturating_sub(context) && group.first <= pos + context && !is_bos(group)
+    let groups = tokens.groups(&sentence.record.sentence.text);
+    let is_word = |group: &&TokenGroup| !tokens.bos[group.tokens.start];
+    let near = |group: &&TokenGroup| {
+        group.tokens.end > pos.saturating_sub(context) && group.tokens.start <= pos + context && is_word(group)
     };
-    let value = |group: &super::text::Group| {
-        let inside = group.first..group.first + group.len;
+    let value = |group: &TokenGroup| {
         let of = |at: usize| rows.binary_search(&at).ok().and_then(|nth| values.get(&(sentence.rows.start + nth as u32)));
-        inside.filter_map(of).fold(0.0f32, |max, val| max.max(*val))
+        group.tokens.clone().filter_map(of).fold(0.0f32, |max, val| max.max(*val))
     };
     let shown: Vec<ContextToken> = groups
         .iter()
         .filter(near)
         .map(|group| ContextToken {
-            pos: group.first,
+            pos: group.tokens.start,
             text: group.text.clone(),
             value: value(group),
-            target: (group.first..group.first + group.len).contains(&pos),
+            target: group.tokens.contains(&pos),
         })
         .collect();
-    let first_word = groups.iter().find(|group| !is_bos(group)).map_or(0, |group| group.first);
-    let last_word = groups.last().map_or(0, |group| group.first);
-    let _ = layer;
+    let first_word = groups.iter().find(is_word).map_or(0, |group| group.tokens.start);
+    let last_word = groups.last().map_or(0, |group| group.tokens.start);
     Ok(Some(Item {
         sentence: place.sentence,
         pos,

@@ -107,7 +107,7 @@ struct Layer {
     rows: u64,
     nnz: u64,
     l0_mean: f64,
-    l0_max: u32,
+    l0_max: u64,
     features_seen: usize,
     labelled: usize,
     neuronpedia: Option<NeuronpediaSource>,

@@ -1,6 +1,6 @@
 //! Sentences as they are sent: tokens, and the groups in which they are shown.
 
-use llamascope_record::{Source, Span, Tokens};
+use llamascope_record::{Source, Span, TokenGroup, Tokens};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -22,11 +22,11 @@ pub struct TokenShape {
 }
 
 /// Tokens that are shown as one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Group {
-    pub text: String,
-    pub first: usize,
-    pub len: usize,
+#[derive(Serialize)]
+pub struct GroupShape {
+    text: String,
+    first: usize,
+    len: usize,
 }
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ pub struct SentenceShape {
     pub text: String,
     pub source: Option<SourceShape>,
     pub tokens: Vec<TokenShape>,
-    pub groups: Vec<Group>,
+    pub groups: Vec<GroupShape>,
 }
 
 /// A sentence without a file, as in a tree of rows that another tool wrote, has no source.
@@ -45,8 +45,8 @@ pub fn source(source: &Source) -> Option<SourceShape> {
 
 /// `guessed`: the tokens come from rows files, which tell neither ids nor spans.
 pub fn sentence(index: Option<usize>, text: &str, from: Option<&Source>, tokens: &Tokens, guessed: bool) -> SentenceShape {
-    let groups = groups(text, tokens);
-    let group_of = groups.iter().enumerate().flat_map(|(at, group)| std::iter::repeat_n(at, group.len));
+    let groups = tokens.groups(text);
+    let group_of = groups.iter().enumerate().flat_map(|(at, group)| std::iter::repeat_n(at, group.tokens.len()));
     let mut rows = 0..;
     let shapes = group_of.enumerate().map(|(pos, group)| {
         let Span { start, end } = tokens.spans[pos];
@@ -61,26 +61,10 @@ pub fn sentence(index: Option<usize>, text: &str, from: Option<&Source>, tokens:
             group,
         }
     });
-    SentenceShape { index, text: text.to_owned(), source: from.and_then(source), tokens: shapes.collect(), groups }
-}
-
-/// Joins tokens that share a character: their spans overlap, because each covers all of it.
-pub fn groups(text: &str, tokens: &Tokens) -> Vec<Group> {
-    let mut groups: Vec<(Group, Span)> = Vec::new();
-    for (pos, (&span, own)) in tokens.spans.iter().zip(&tokens.strs).enumerate() {
-        match groups.last_mut() {
-            Some((group, covered)) if span.start < covered.end && span.end > span.start => {
-                group.len += 1;
-                covered.end = covered.end.max(span.end);
-                let together = text.get(covered.start as usize..covered.end as usize).unwrap_or_default();
-                // A tokenizer may leave a token's space out of its span.
-                let space = if tokens.strs[group.first].starts_with(' ') && !together.starts_with(' ') { " " } else { "" };
-                group.text = format!("{space}{together}");
-            }
-            _ => groups.push((Group { text: own.clone(), first: pos, len: 1 }, span)),
-        }
-    }
-    groups.into_iter().map(|(group, _)| group).collect()
+    let tokens = shapes.collect();
+    let group = |group: TokenGroup| GroupShape { first: group.tokens.start, len: group.tokens.len(), text: group.text };
+    let groups = groups.into_iter().map(group).collect();
+    SentenceShape { index, text: text.to_owned(), source: from.and_then(source), tokens, groups }
 }
 
 #[cfg(test)]
@@ -99,11 +83,10 @@ mod tests {
 
     #[test]
     fn tokens_that_split_a_character_are_shown_as_one() {
-        let tokens = tokens(&[("<s>", 0, 0), ("A", 0, 1), (" \u{fffd}", 2, 5), ("\u{fffd}", 2, 5), ("\u{fffd}", 2, 5), ("!", 5, 6)]);
-        let groups = groups("A 東!", &tokens);
-        let shown: Vec<_> = groups.iter().map(|group| (group.text.as_str(), group.first, group.len)).collect();
-        assert_eq!(shown, [("<s>", 0, 1), ("A", 1, 1), (" 東", 2, 3), ("!", 5, 1)]);
+        let tokens = tokens(&[("<s>", 0, 0), ("A", 0, 1), (" \u{fffd}", 1, 5), ("\u{fffd}", 2, 5), ("\u{fffd}", 2, 5), ("!", 5, 6)]);
         let shape = sentence(Some(0), "A 東!", None, &tokens, false);
+        let shown: Vec<_> = shape.groups.iter().map(|group| (group.text.as_str(), group.first, group.len)).collect();
+        assert_eq!(shown, [("<s>", 0, 1), ("A", 1, 1), (" 東", 2, 3), ("!", 5, 1)]);
         assert_eq!(shape.tokens.iter().map(|token| token.row).collect::<Vec<_>>(), [None, Some(0), Some(1), Some(2), Some(3), Some(4)]);
         assert_eq!(shape.tokens.iter().map(|token| token.group).collect::<Vec<_>>(), [0, 1, 2, 2, 2, 3]);
     }

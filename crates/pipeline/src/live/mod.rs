@@ -4,16 +4,22 @@
 //! The manifest says where the files were and what they held. Sizes of the model's files, its tokenizer and every SAE's
 //! encoder are held against it, so that what is typed is computed as the run was, or not at all.
 
+mod meaning;
+mod store;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use llamascope_compute::{Cpu, Device, Kernel, Precision, Rows};
+use llamascope_compute::{Cpu, Device, Kernel, Precision};
 use llamascope_model::{Batch, Checkpoint, Llama};
 use llamascope_record::run::{Manifest, SaeInfo};
 use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Convention, Decoder, Sae};
+
+pub use meaning::Logits;
+pub use store::Moment;
 
 use crate::Error;
 use crate::engine::{self, encode, tensors};
@@ -111,6 +117,8 @@ pub struct Session {
     streaming: bool,
     saes: Mutex<BTreeMap<usize, Arc<Sae>>>,
     decoders: Mutex<BTreeMap<usize, Arc<Decoder>>>,
+    /// Time that opening has taken since it was last told.
+    loading: Mutex<Duration>,
 }
 
 /// A typed sentence, encoded.
@@ -120,21 +128,10 @@ pub struct Typed {
     pub tokens: Tokens,
     /// Of each layer asked for one row for every token that is not BOS.
     pub layers: Vec<(usize, SparseRows)>,
-    /// Seconds that it took.
+    /// Seconds that it took, from text to rows.
     pub seconds: f64,
-}
-
-/// What a feature's decoder vector says to the unembedding.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logits {
-    /// The tokens with the largest logits: id, text, logit; largest first.
-    pub promoted: Vec<(u32, String, f32)>,
-    /// Those with the smallest, smallest first.
-    pub suppressed: Vec<(u32, String, f32)>,
-    /// Mean over the vocabulary.
-    pub mean: f64,
-    /// Standard deviation over the vocabulary.
-    pub std: f64,
+    /// Seconds of opening model and SAEs before that; 0 where they were open.
+    pub load_seconds: f64,
 }
 
 impl Session {
@@ -148,6 +145,7 @@ impl Session {
         memory: u64,
         kernel: Option<Kernel>,
     ) -> Result<Session, LiveError> {
+        let started = Instant::now();
         let precision = match manifest.device.dtype.as_str() {
             "float16" => Precision::F16,
             "bfloat16" => Precision::Bf16,
@@ -179,12 +177,8 @@ impl Session {
             weights,
             saes: Mutex::default(),
             decoders: Mutex::default(),
+            loading: Mutex::new(started.elapsed()),
         })
-    }
-
-    /// Layers with an SAE, ascending.
-    pub fn layers(&self) -> impl Iterator<Item = usize> + '_ {
-        self.weights.saes.keys().copied()
     }
 
     /// The SAE of a layer, held against what the run used.
@@ -197,6 +191,7 @@ impl Session {
         let (Some(known), Some(path)) = (known, self.weights.saes.get(&layer)) else {
             return Err(LiveError::Missing(format!("the run has no SAE for layer {layer}")));
         };
+        let started = Instant::now();
         let convention = known.convention.parse().unwrap_or(Convention::default());
         let sae = Sae::open(path, convention).map_err(Error::from)?;
         // A run that did not come to its end names no hash.
@@ -210,6 +205,7 @@ impl Session {
         if sae.d_in() != self.checkpoint.config.d_model || sae.tap.layer >= self.checkpoint.config.n_layers {
             return Err(LiveError::Changed(format!("{} is not an SAE of this model", path.display())));
         }
+        *self.loading.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += started.elapsed();
         Ok(open.entry(layer).or_insert(Arc::new(sae)).clone())
     }
 
@@ -231,6 +227,7 @@ impl Session {
     /// A text without tokens or with more than [`MAX_TOKENS`], SAEs that have changed, rows that are not finite.
     pub fn encode(&self, text: &str, layers: &[usize]) -> Result<Typed, LiveError> {
         let saes = layers.iter().map(|layer| self.sae(*layer)).collect::<Result<Vec<_>, _>>()?;
+        let loading = std::mem::take(&mut *self.loading.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let started = Instant::now();
         let tokens = self.checkpoint.tokenizer.encode(text).map_err(Error::from)?;
         let output: Vec<usize> = tokens.output_positions().collect();
@@ -269,86 +266,14 @@ impl Session {
                 saes.iter().filter(|sae| sae.tap.layer == layer).for_each(|sae| sae.w_enc.dont_need());
             }
         }
-        Ok(Typed { tokens, layers: found.into_iter().collect(), seconds: started.elapsed().as_secs_f64() })
+        let (seconds, load_seconds) = (started.elapsed().as_secs_f64(), loading.as_secs_f64());
+        Ok(Typed { tokens, layers: found.into_iter().collect(), seconds, load_seconds })
     }
-
-    /// The `k` features of a layer whose decoder vectors are nearest to that of `feature`, by cosine, nearest first, equal
-    /// ones by ascending id.
-    ///
-    /// # Errors
-    /// No decoder, SAEs that have changed.
-    ///
-    /// # Panics
-    /// When there is no such feature.
-    pub fn neighbors(&self, layer: usize, feature: u32, k: usize) -> Result<Vec<(u32, f32)>, LiveError> {
-        let decoder = self.decoder(layer)?;
-        let cosines = decoder.cosines(&decoder.direction(feature as usize));
-        let others = (0u32..).zip(cosines).filter(|(id, _)| *id != feature).collect();
-        Ok(largest(others, k))
-    }
-
-    /// What the decoder vector of a feature says to the unembedding (the logit lens, nostalgebraist 2020): the vector,
-    /// times the gain of the final norm, times the unembedding. The norm's division is left out: it would scale all of
-    /// them alike.
-    ///
-    /// # Errors
-    /// No decoder or no unembedding, SAEs that have changed.
-    ///
-    /// # Panics
-    /// When there is no such feature.
-    pub fn logits(&self, layer: usize, feature: u32, k: usize) -> Result<Logits, LiveError> {
-        let none = |error| {
-            LiveError::NoDecoder(format!(
-                "the model's final norm or unembedding is not among the files of this run: {error}"
-            ))
-        };
-        let (gain, head) = (self.checkpoint.final_norm().map_err(none)?, self.checkpoint.head().map_err(none)?);
-        let mut direction = self.decoder(layer)?.direction(feature as usize);
-        direction.iter_mut().zip(&gain).for_each(|(d, gain)| *d *= gain);
-        let rows = self.device.upload(Rows::from_vec(1, direction.len(), direction));
-        let logits = self.device.download(&self.device.linear(&rows, &self.device.matrix(&head)));
-        if self.streaming {
-            head.dont_need();
-        }
-        let logits = logits.row(0);
-        let n = logits.len().max(1) as f64;
-        let mean = logits.iter().map(|&logit| f64::from(logit)).sum::<f64>() / n;
-        let std = (logits.iter().map(|&logit| (f64::from(logit) - mean).powi(2)).sum::<f64>() / n).sqrt();
-        let token =
-            |(id, logit): (u32, f32)| (id, self.checkpoint.tokenizer.token(id).unwrap_or_default().to_owned(), logit);
-        let promoted = largest((0..).zip(logits.iter().copied()).collect(), k);
-        let suppressed = largest((0..).zip(logits.iter().map(|logit| -logit)).collect(), k);
-        Ok(Logits {
-            promoted: promoted.into_iter().map(token).collect(),
-            suppressed: suppressed.into_iter().map(|(id, logit)| token((id, -logit))).collect(),
-            mean,
-            std,
-        })
-    }
-}
-
-/// The `k` largest by value, largest first, equal ones by ascending id.
-fn largest(mut numbers: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
-    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if k < numbers.len() {
-        numbers.select_nth_unstable_by(k, order);
-        numbers.truncate(k);
-    }
-    numbers.sort_unstable_by(order);
-    numbers
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_largest_come_first_and_equal_ones_by_id() {
-        let numbers = vec![(0, 1.0), (1, 3.0), (2, -5.0), (3, 3.0), (4, 2.0)];
-        assert_eq!(largest(numbers.clone(), 3), [(1, 3.0), (3, 3.0), (4, 2.0)]);
-        assert_eq!(largest(numbers.clone(), 9).len(), 5);
-        assert!(largest(numbers, 0).is_empty());
-    }
 
     #[test]
     fn a_run_knows_the_folder_it_was_started_in() {
