@@ -20,6 +20,6 @@ test("a typed sentence has a heatmap, by ascending layer", () => {
   });
   expect(heatOf(all, "sum", null).values).toEqual([[4, 7, 0], [1, 0, 8]]);
   expect(heatOf(all, "max", null).values).toEqual([[3, 5, 0], [1, 0, 8]]);
-  expect(heatOf(all, "novelty", null).values).toEqual([[null, 0.5, 0], [null, 0, 1]]);
-  expect(heatOf(all, "feature", { layer: 2, id: 5 }).values).toEqual([[1, 5, 0], [null, null, null]]);
+  expect(heatOf(all, "novelty", null).values).toEqual([[1, 0.5, 0], [1, 0, 1]]);
+  expect(heatOf(all, "feature", { layer: 2, id: 5 }).values).toEqual([[1, 5, 0]]);
 });

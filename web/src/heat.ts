@@ -3,7 +3,9 @@ import type * as api from "./api/client.ts";
 import type { Address, FeatureRef } from "./address.ts";
 
 export function heatOf(all: api.Activations, metric: Address["metric"], feature: FeatureRef | null): api.Heatmap {
-  const layers = [...all.layers].sort((a, b) => a.layer - b.layer);
+  // A feature is at home in one layer.
+  const asked = metric === "feature" ? all.layers.filter((one) => one.layer === feature?.layer) : [...all.layers];
+  const layers = asked.sort((a, b) => a.layer - b.layer);
   const values = layers.map((one) => all.positions.map((_, row) => cell(one, row, metric, feature)));
   return {
     metric,
@@ -26,10 +28,9 @@ function cell(rows: api.LayerActivations, row: number, metric: Address["metric"]
     case "max":
       return vals[0] ?? 0;
     case "feature":
-      return feature?.layer === rows.layer ? (vals[ids.indexOf(feature.id)] ?? 0) : null;
+      return vals[ids.indexOf(feature?.id ?? -1)] ?? 0;
     case "novelty": {
-      if (row === 0) return null;
-      const before = new Set(rows.ids.slice(rows.ptr[row - 1], first));
+      const before = new Set(row === 0 ? [] : rows.ids.slice(rows.ptr[row - 1], first));
       return ids.length === 0 ? 0 : ids.filter((id) => !before.has(id)).length / ids.length;
     }
   }

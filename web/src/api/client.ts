@@ -126,8 +126,8 @@ export const features = (id: string, search: FeatureSearch) => get<FeatureList>(
 
 const of = (id: string, layer: number, feature: number) => `${at(id)}/features/${layer}/${feature}`;
 export const feature = (id: string, layer: number, f: number) => get<FeatureDetail>(of(id, layer, f));
-export const contexts = (id: string, layer: number, f: number, mode: string, offset: number, limit: number) =>
-  get<FeatureActivations>(`${of(id, layer, f)}/activations`, { mode, offset, limit, context: 10 });
+export const contexts = (id: string, layer: number, f: number, mode: string, cursor: string | null) =>
+  get<FeatureActivations>(`${of(id, layer, f)}/activations`, { mode, cursor, limit: 12, context: 10 });
 export const histogram = (id: string, layer: number, f: number) => get<Histogram>(`${of(id, layer, f)}/histogram`);
 export const tokenTypes = (id: string, layer: number, f: number) =>
   get<TokenTypes>(`${of(id, layer, f)}/tokens`, { limit: 12 });
