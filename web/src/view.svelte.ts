@@ -1,5 +1,6 @@
 // What is on show. The address says what the reader asked for; `View` joins it with the server's answers and fills in
 // what the reader left open: the first run, sentence, layer and a token worth looking at.
+import { untrack } from "svelte";
 import * as api from "./api/client.ts";
 import { Resource } from "./api/resource.svelte.ts";
 import { isStep, MOST_PINS, parse, print, same, type Address, type FeatureRef } from "./address.ts";
@@ -119,10 +120,25 @@ export class View {
     const first = this.row === null ? undefined : this.barsOf(this.row)[0];
     return layer === null || !first ? null : { layer, id: first.id };
   });
-  lit = $derived(this.hover);
-  inks: Inks = $derived.by(
-    () => new Inks(look.ground, this.address, this.percentiles.value ?? []),
-  );
+  /** The feature that is lit up, if it is one of the layer on show, and its value in every row. */
+  lit = $derived(this.hover !== null && this.hover.layer === this.layer ? this.hover.id : null);
+  litValues = $derived.by(() => (this.lit === null ? [] : this.valuesOf(this.lit)));
+
+  // What a picture depends on, as texts: a step to the next token leaves them as they are, and with them all that was
+  // computed from them.
+  #inkSettings = $derived(JSON.stringify([this.address.hue, this.address.palette, this.address.rarity, this.address.pins]));
+  #barSettings = $derived(JSON.stringify([this.address.min, this.address.dense, this.address.sort]));
+  inks: Inks = $derived.by(() => {
+    void this.#inkSettings;
+    const points = this.percentiles.value ?? [];
+    const ground = look.ground;
+    return untrack(() => new Inks(ground, this.address, points));
+  });
+  #bars = $derived.by(() => {
+    void this.#barSettings;
+    void this.known;
+    return new Map<number, Bar[]>();
+  });
 
   /** Which state of the run's files the answers are of. */
   generation = $derived.by(() => this.run.value?.generation);
@@ -288,21 +304,43 @@ export class View {
     return scene?.sentence.tokens[scene.tokenOfRow[row] ?? -1];
   }
 
-  /** The bars of a row, in the order and within the limits that the reader chose. */
-  barsOf(row: number): Bar[] {
+  /** The values of a feature in all rows of the sentence, 0 where it is not active. */
+  valuesOf(id: number): number[] {
     const rows = this.scene.value?.rows;
     if (!rows) return [];
+    const values = new Array<number>(rows.ptr.length - 1).fill(0);
+    let row = 0;
+    rows.ids.forEach((one, at) => {
+      if (one !== id) return;
+      while (at >= (rows.ptr[row + 1] ?? Infinity)) row++;
+      values[row] = rows.vals[at] ?? 0;
+    });
+    return values;
+  }
+
+  /** The bars of a row, in the order and within the limits that the reader chose. */
+  barsOf(row: number): Bar[] {
+    const known = this.#bars.get(row);
+    if (known) return known;
+    const bars = untrack(() => this.#makeBars(row));
+    this.#bars.set(row, bars);
+    return bars;
+  }
+
+  #makeBars(row: number): Bar[] {
+    const rows = this.scene.value?.rows;
+    if (!rows) return [];
+    const { min, dense, sort } = this.address;
     const bars: Bar[] = [];
     const [first, end] = [rows.ptr[row] ?? 0, rows.ptr[row + 1] ?? 0];
     for (let at = first; at < end; at++) {
       const id = rows.ids[at] ?? 0;
       const value = rows.vals[at] ?? 0;
       const known = this.known.get(id) ?? { slot: 0, points: 0, count: 0, label: null };
-      if (value < this.address.min) continue;
-      if (this.address.dense < 1 && rows.tokens > 0 && known.count / rows.tokens > this.address.dense) continue;
+      if (value < min) continue;
+      if (dense < 1 && rows.tokens > 0 && known.count / rows.tokens > dense) continue;
       bars.push({ ...known, id, value, rank: at - first + 1 });
     }
-    const { sort } = this.address;
     if (sort === "id") bars.sort((a, b) => a.id - b.id);
     if (sort === "rare") bars.sort((a, b) => a.points - b.points || b.value - a.value);
     if (sort === "common") bars.sort((a, b) => b.points - a.points || b.value - a.value);
