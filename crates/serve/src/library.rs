@@ -28,6 +28,8 @@ const MAX_OPEN: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before a run that is being written is read again.
 const BETWEEN_READINGS: Duration = Duration::from_secs(3);
+/// And more of it for each MiB of its index, so that reading a large run does not hold up its writing.
+const SIZE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the server needs to know of the machine: libraries read neither environment nor clock.
 #[derive(Clone, Debug)]
@@ -72,7 +74,6 @@ pub struct FoundRun {
     pub id: String,
     /// The folder.
     pub path: PathBuf,
-    stamp: Stamp,
 }
 
 /// What tells one state of a run's files from another.
@@ -146,8 +147,8 @@ impl Library {
     /// A folder that cannot be read, or holds no run and is none.
     pub fn open(path: &Path, settings: Settings) -> Result<Library, LibraryError> {
         let read = |source| LibraryError::Read { path: path.into(), source };
-        let path = path.canonicalize().map_err(read)?;
-        let root = if is_run(&path) { Root::Run(path) } else { Root::Folder(path) };
+        let folder = path.canonicalize().map_err(read)?;
+        let root = if is_run(&folder) { Root::Run(folder) } else { Root::Folder(folder) };
         let library = Library {
             root,
             settings,
@@ -158,7 +159,7 @@ impl Library {
         };
         let runs = library.scan().map_err(read)?;
         match runs.is_empty() {
-            true => Err(LibraryError::NoRuns { path: library.folder().into() }),
+            true => Err(LibraryError::NoRuns { path: path.into() }),
             false => Ok(library),
         }
     }
@@ -182,19 +183,22 @@ impl Library {
     /// # Errors
     /// A folder that cannot be read.
     pub fn scan(&self) -> std::io::Result<Vec<FoundRun>> {
-        let found = |path: PathBuf| {
-            let id = path.file_name().and_then(OsStr::to_str)?.to_owned();
-            Some(FoundRun { id, stamp: stamp(&path), path })
-        };
-        let mut runs: Vec<FoundRun> = match &self.root {
-            Root::Run(path) => found(path.clone()).into_iter().collect(),
-            Root::Folder(path) => {
-                let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
-                entries.into_iter().map(|entry| entry.path()).filter(|path| is_run(path)).filter_map(found).collect()
-            }
-        };
+        let mut runs = self.folders()?;
+        runs.retain(|run| is_run(&run.path));
         runs.sort_by(|a, b| b.id.cmp(&a.id));
         Ok(runs)
+    }
+
+    /// Everything that may be a run, by name.
+    fn folders(&self) -> std::io::Result<Vec<FoundRun>> {
+        let named = |path: PathBuf| Some(FoundRun { id: path.file_name().and_then(OsStr::to_str)?.to_owned(), path });
+        Ok(match &self.root {
+            Root::Run(path) => named(path.clone()).into_iter().collect(),
+            Root::Folder(path) => {
+                let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+                entries.into_iter().filter_map(|entry| named(entry.path())).collect()
+            }
+        })
     }
 
     /// The run of a name, indexed.
@@ -202,17 +206,18 @@ impl Library {
     /// # Errors
     /// No such run, one that cannot be read, or one that is still being indexed.
     pub fn run(self: &Arc<Self>, id: &str) -> Result<Arc<OpenRun>, Problem> {
-        let runs = self.scan().map_err(|error| Problem::new(Code::Internal, format!("{}: {error}", self.folder().display())))?;
-        let Some(found) = runs.into_iter().find(|run| run.id == id) else {
+        let read = |error| Problem::new(Code::Internal, format!("{}: {error}", self.folder().display()));
+        let Some(found) = self.folders().map_err(read)?.into_iter().find(|run| run.id == id && is_run(&run.path)) else {
             return Err(Problem::missing(format!("there is no run {}; /api/v1/runs lists them", quoted(id))));
         };
+        let now = stamp(&found.path);
         let mut slots = self.lock();
-        if let Some(slot) = slots.iter().find(|slot| slot.id == id && slot.stamp == found.stamp && !slot.working)
+        if let Some(slot) = slots.iter().find(|slot| slot.id == id && slot.stamp == now && !slot.working)
             && let Some(result) = slot.result()
         {
             return result;
         }
-        self.start(&mut slots, found);
+        self.start(&mut slots, found, now);
         let waiting = |slots: &mut Vec<Slot>| {
             let slot = slots.iter().find(|slot| slot.id == id);
             // While a run is being written, what was read of it last is good enough.
@@ -228,7 +233,7 @@ impl Library {
     }
 
     /// Begins to open a run on a thread of its own, unless one is at it.
-    fn start(self: &Arc<Self>, slots: &mut Vec<Slot>, found: FoundRun) {
+    fn start(self: &Arc<Self>, slots: &mut Vec<Slot>, found: FoundRun, stamp: Stamp) {
         let at = slots.iter().position(|slot| slot.id == found.id);
         let slot = match at {
             Some(at) => &mut slots[at],
@@ -240,7 +245,7 @@ impl Library {
                 }
                 let slot = Slot {
                     id: found.id.clone(),
-                    stamp: found.stamp.clone(),
+                    stamp: stamp.clone(),
                     ready: None,
                     failed: None,
                     working: false,
@@ -257,11 +262,12 @@ impl Library {
         let (library, progress) = (self.clone(), slot.progress.clone());
         std::thread::spawn(move || {
             // Whoever waits has to hear of a mistake of ours as well.
-            let opened = catch_unwind(AssertUnwindSafe(|| library.open_run(&found, &progress)));
+            let opened = catch_unwind(AssertUnwindSafe(|| library.open_run(&found, &stamp, &progress)));
             let opened = opened.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "opening the run has failed unexpectedly")));
             let growing = opened.as_ref().is_ok_and(|run| is_running(run));
+            let pause = BETWEEN_READINGS + SIZE_PAUSE * opened.as_ref().map_or(0, |run| (run.index.bytes() >> 20) as u32);
             library.update(&found.id, |slot| {
-                slot.stamp = found.stamp.clone();
+                slot.stamp = stamp;
                 (slot.ready, slot.failed) = match opened {
                     Ok(run) => (Some(Arc::new(run)), None),
                     Err(problem) => (None, Some(problem)),
@@ -269,7 +275,7 @@ impl Library {
                 slot.working = growing;
             });
             if growing {
-                std::thread::sleep(BETWEEN_READINGS);
+                std::thread::sleep(pause);
                 library.update(&found.id, |slot| slot.working = false);
             }
         });
@@ -284,12 +290,12 @@ impl Library {
         self.changed.notify_all();
     }
 
-    fn open_run(&self, found: &FoundRun, watch: &Building) -> Result<OpenRun, Problem> {
+    fn open_run(&self, found: &FoundRun, stamp: &Stamp, watch: &Building) -> Result<OpenRun, Problem> {
         let index = RunIndex::open_or_build(&found.path, self.settings.cache.as_deref(), watch);
         let index = index.map_err(|error| Problem::new(Code::UnreadableRun, error.to_string()))?;
         // A label file that cannot be read is no reason not to show the run.
         let labels = labels::for_run(&found.path, index.manifest()).unwrap_or_default();
-        let tag = format!("{} {:?} {}", index.generation(), found.stamp, self.settings.program);
+        let tag = format!("{} {:?} {}", index.generation(), stamp, self.settings.program);
         Ok(OpenRun { id: found.id.clone(), index, labels, tag })
     }
 
@@ -387,7 +393,7 @@ impl FoundRun {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// The folder cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; give a run, or the folder that `llamascope run` makes its runs in", path.display())]
     Read {
         /// As it was given.
         path: PathBuf,

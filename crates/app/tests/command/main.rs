@@ -11,3 +11,5 @@ mod normal;
 mod shell;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod view;

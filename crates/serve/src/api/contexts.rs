@@ -98,7 +98,9 @@ pub fn activations(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         intervals: Vec::new(), items: Vec::new(), next_cursor: None };
     let (mut taken, mut longest) = (0, 0);
     for (at, (interval, mut part, limit)) in parts.into_iter().enumerate() {
-        let looked_at = Page { skip: page.skip, limit: limit * LOOKED_AT }.range(part.len());
+        // Intervals go forward together, so that one cursor is enough for all of them.
+        let limit_looked_at = if mode == Mode::Quantile { limit } else { limit * LOOKED_AT };
+        let looked_at = Page { skip: page.skip, limit: limit_looked_at }.range(part.len());
         order(&mut part, looked_at.end, mode);
         let begin = list.items.len();
         let mut used = 0;

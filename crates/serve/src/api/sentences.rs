@@ -75,7 +75,7 @@ pub fn list(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
             if let Some(query) = &query {
                 let mut kept = Vec::new();
                 for peak in found {
-                    if !query.spans(run.index.text(peak.0)?).is_empty() {
+                    if query.matches(run.index.text(peak.0)?) {
                         kept.push(peak);
                     }
                 }
