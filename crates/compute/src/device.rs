@@ -86,6 +86,17 @@ pub struct Norm<'a> {
     pub eps: f32,
 }
 
+/// The matrices of a gated MLP.
+#[derive(Debug)]
+pub struct Mlp<'a, M> {
+    /// `[d_mlp, d]`.
+    pub gate: &'a M,
+    /// `[d_mlp, d]`.
+    pub up: &'a M,
+    /// `[d, d_mlp]`.
+    pub down: &'a M,
+}
+
 /// Which values of an encoded row are active. Only positive values ever are.
 #[derive(Clone, Copy, Debug)]
 pub enum Select<'a> {
@@ -178,8 +189,11 @@ pub trait Device: Send + Sync {
     /// `rms_norm(x) . w^T` for several matrices.
     fn norm_linear<const N: usize>(&self, x: &Self::Rows, norm: Norm<'_>, w: [&Self::Matrix; N]) -> [Self::Rows; N];
 
-    /// `silu(y . gate^T) * (y . up^T)` where `y = rms_norm(x)` (Shazeer 2020, arXiv 2002.05202).
-    fn norm_swiglu(&self, x: &Self::Rows, norm: Norm<'_>, gate: &Self::Matrix, up: &Self::Matrix) -> Self::Rows;
+    /// `down(silu(y . gate^T) * (y . up^T))` where `y = rms_norm(x)` (Shazeer 2020, arXiv 2002.05202).
+    fn norm_mlp(&self, x: &Self::Rows, norm: Norm<'_>, mlp: Mlp<'_, Self::Matrix>) -> Self::Rows;
+
+    /// `x += norm_mlp(x)`.
+    fn norm_mlp_add(&self, x: &mut Self::Rows, norm: Norm<'_>, mlp: Mlp<'_, Self::Matrix>);
 
     /// `x += y`.
     fn add(&self, x: &mut Self::Rows, y: &Self::Rows);

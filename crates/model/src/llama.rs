@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use llamascope_compute::{Device, Heads, Norm, RopeTable, Rows};
+use llamascope_compute::{Device, Heads, Mlp, Norm, RopeTable, Rows};
 use llamascope_record::{Site, Tokens};
 
 use crate::{Checkpoint, Config, Error, LayerWeights, RopeLayout, RopeScaling};
@@ -121,20 +121,28 @@ impl<D: Device> Layer<'_, D> {
         dev.rope(&mut q, &self.llama.rope, &batch.positions);
         dev.rope(&mut k, &self.llama.rope, &batch.positions);
         let attended = dev.attention(&q, &k, &v, heads, &batch.spans);
-        dev.linear_add(&attended, &block.o, x);
-        match site {
-            Some(Site::AttnOut) => tap(&dev.linear(&attended, &block.o)),
-            // TransformerLens reads `hook_normalized` before the norm's gain is multiplied in.
-            Some(Site::MlpIn) => tap(&dev.rms_norm(x, norm(None))),
-            _ => {}
+        if site == Some(Site::AttnOut) {
+            let out = dev.linear(&attended, &block.o);
+            tap(&out);
+            dev.add(x, &out);
+        } else {
+            dev.linear_add(&attended, &block.o, x);
         }
 
-        let hidden = dev.norm_swiglu(x, norm(Some(&block.mlp_norm)), &block.gate, &block.up);
-        dev.linear_add(&hidden, &block.down, x);
+        let mlp = Mlp { gate: &block.gate, up: &block.up, down: &block.down };
         match site {
-            Some(Site::MlpOut) => tap(&dev.linear(&hidden, &block.down)),
-            Some(Site::ResidPost) => tap(x),
+            // TransformerLens reads `hook_normalized` before the norm's gain is multiplied in.
+            Some(Site::MlpIn) => tap(&dev.rms_norm(x, norm(None))),
+            Some(Site::MlpOut) => {
+                let out = dev.norm_mlp(x, norm(Some(&block.mlp_norm)), mlp);
+                tap(&out);
+                return dev.add(x, &out);
+            }
             _ => {}
+        }
+        dev.norm_mlp_add(x, norm(Some(&block.mlp_norm)), mlp);
+        if site == Some(Site::ResidPost) {
+            tap(x);
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Encoded {
     pub sentences: Range<usize>,
     /// Their rows, one sentence after the other.
     pub rows: SparseRows,
+    /// Values that were computed in full f32 to find them.
+    pub candidates: u64,
 }
 
 /// What the engine measured.
@@ -124,9 +126,9 @@ impl<D: Device> Extraction<'_, D> {
                     measured.forward += started.elapsed();
                     if let (Some((sae, encoder)), Some(rows)) = (&encoder, tapped) {
                         let started = Instant::now();
-                        let rows = encode(self.device, sae, encoder, rows)?;
+                        let (rows, candidates) = encode(self.device, sae, encoder, rows)?;
                         measured.encode += started.elapsed();
-                        sink(Encoded { layer, sentences: chunk.sentences.clone(), rows })?;
+                        sink(Encoded { layer, sentences: chunk.sentences.clone(), rows, candidates })?;
                     }
                     progress.done += chunk.batch.n() as u64 * work;
                 }
@@ -177,11 +179,11 @@ impl<D: Device> Extraction<'_, D> {
     }
 }
 
-/// Sparse rows of `rows` by one SAE.
+/// Sparse rows of `rows` by one SAE, and how many values were computed in full f32 to find them.
 ///
 /// # Errors
 /// Rows that are not in canonical form: values that are not finite.
-pub fn encode<D: Device>(device: &D, sae: &Sae, encoder: &D::Encoder, rows: D::Rows) -> Result<SparseRows, Error> {
+pub fn encode<D: Device>(device: &D, sae: &Sae, encoder: &D::Encoder, rows: D::Rows) -> Result<(SparseRows, u64), Error> {
     let rows = if sae.changes_rows() {
         let mut host: Rows = device.download(&rows);
         sae.prepare_rows(host.data_mut());
@@ -196,8 +198,9 @@ pub fn encode<D: Device>(device: &D, sae: &Sae, encoder: &D::Encoder, rows: D::R
     };
     let spec = EncoderSpec { scale: sae.scale, bias: &sae.bias, gain: sae.gain.as_deref(), select };
     let sparse = device.encode(&rows, encoder, &spec);
-    SparseRows::new(sae.d_sae(), sparse.ptr, sparse.ids, sparse.vals)
-        .map_err(|source| Error::Rows { layer: sae.tap.layer, source })
+    let rows = SparseRows::new(sae.d_sae(), sparse.ptr, sparse.ids, sparse.vals)
+        .map_err(|source| Error::Rows { layer: sae.tap.layer, source })?;
+    Ok((rows, sparse.candidates as u64))
 }
 
 /// The matrices of a layer.

@@ -27,6 +27,7 @@ struct Tally {
     nnz: u64,
     l0_max: u64,
     seen: Vec<bool>,
+    candidates: u64,
 }
 
 impl<'a> Sink<'a> {
@@ -38,6 +39,7 @@ impl<'a> Sink<'a> {
             nnz: 0,
             l0_max: 0,
             seen: vec![false; sae.d_sae()],
+            candidates: 0,
         };
         Sink {
             writer,
@@ -52,6 +54,7 @@ impl<'a> Sink<'a> {
     pub fn take(&mut self, encoded: Encoded) -> Result<(), Error> {
         let started = Instant::now();
         let tally = self.layers.get_mut(&encoded.layer).expect("every SAE has a tally");
+        tally.candidates += encoded.candidates;
         let mut from = 0;
         for sentence in encoded.sentences.clone() {
             let tokens = &self.tokens[sentence];
@@ -83,6 +86,7 @@ impl<'a> Sink<'a> {
             l0_mean: if tally.rows == 0 { 0.0 } else { tally.nnz as f64 / tally.rows as f64 },
             l0_max: tally.l0_max,
             features_seen: tally.seen.iter().filter(|seen| **seen).count() as u64,
+            candidates: tally.candidates,
             fingerprint: self.fingerprint.of_layer(*layer).unwrap_or_default(),
         };
         (self.layers.iter().map(summary).collect(), self.fingerprint.of_run(), self.busy)

@@ -83,15 +83,15 @@ pub(super) fn prepare(begin: bool) {
 ///
 /// # Safety
 /// The thread is prepared. `len` is a multiple of 16 and not 0; `w` holds 32 rows of `len` pairs `w_stride` apart, `x`
-/// `len` rows of `width` pairs `x_stride` apart, `out` 32 rows of `width` numbers.
+/// `len` rows of `width` pairs, `out` 32 rows of `width` numbers.
 pub(super) unsafe fn tile(
     width: usize,
     len: usize,
-    (x, x_stride): (*const u32, usize),
+    x: *const u32,
     (w, w_stride): (*const u32, usize),
     out: *mut f32,
 ) {
-    let (x_stride, w_stride, out_stride) = (4 * x_stride, 4 * w_stride, 4 * width);
+    let (x_stride, w_stride, out_stride) = (4 * width, 4 * w_stride, 4 * width);
     let lower = w.wrapping_byte_add(16 * w_stride);
     let lower_out = out.wrapping_byte_add(16 * out_stride);
     let steps = len / 16;

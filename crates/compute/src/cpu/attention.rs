@@ -1,18 +1,24 @@
 //! Causal attention over ragged spans, a tile of queries at a time: `softmax(q . k^T / sqrt(head_dim)) . v`.
 //!
-//! Both products use the GEMM's tile kernel: keys packed in panels (`[panel][head_dim][width]`), values padded to whole
-//! panels of dimensions. Scores of one tile of queries are all that is held; keys after the last query of the tile
-//! are not touched, and those after a query inside it get the weight 0.
+//! Both products use the GEMM's tile kernel: keys in panels of keys (`[panel][head_dim][width]`), values in panels of
+//! dimensions (`[panel][len][width]`). Scores of one tile of queries are all that is held; keys after the last query of
+//! the tile are not touched, and those after a query inside it get the weight 0.
 
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::elementwise::softmax;
 use super::kernel::{Kernel, MAX_ROWS, MAX_WIDTH, View};
+use super::tiles::Lines;
+use super::transpose::transpose;
 use crate::{Heads, Rows};
+
+/// Spans of one task together have about this many rows: fewer would not be worth the hand-over.
+const TASK_ROWS: usize = 64;
 
 pub(super) fn causal(
     kernel: Kernel,
@@ -28,83 +34,110 @@ pub(super) fn causal(
     let d = out.d();
     let shared = SharedOut(out.data_mut().as_mut_ptr());
     let shared = &shared;
-    (0..spans.len() * heads.n_kv_heads).into_par_iter().for_each(|task| {
+    let mean = q.n().div_ceil(spans.len().max(1)).max(1);
+    let tasks = (0..spans.len() * heads.n_kv_heads).into_par_iter().with_min_len(TASK_ROWS.div_ceil(mean));
+    tasks.for_each(|task| {
         let (span, kv) = (spans[task / heads.n_kv_heads].clone(), task % heads.n_kv_heads);
-        let packed = Packed::new(kernel, k, v, &span, kv, heads.head_dim);
-        for head in kv * group..(kv + 1) * group {
-            packed.attend(kernel, q, &span, head, |row, part| {
-                // SAFETY: each (row, head) belongs to one task alone and lies inside `out`, `[n, n_heads * head_dim]`.
-                let at = unsafe { shared.0.add(row * d + head * heads.head_dim) };
-                // SAFETY: as above; `part` holds `head_dim` numbers.
-                unsafe { std::slice::from_raw_parts_mut(at, heads.head_dim) }.copy_from_slice(part);
-            });
-        }
+        thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+        SCRATCH.with_borrow_mut(|scratch| {
+            let packed = scratch.pack(kernel, k, v, &span, kv, heads.head_dim);
+            for head in kv * group..(kv + 1) * group {
+                scratch.attend(kernel, packed, q, &span, head, |row, part| {
+                    // SAFETY: each (row, head) belongs to one task alone and lies inside `out`, `[n, n_heads * head_dim]`.
+                    let at = unsafe { shared.0.add(row * d + head * heads.head_dim) };
+                    // SAFETY: as above; `part` holds `head_dim` numbers.
+                    unsafe { std::slice::from_raw_parts_mut(at, heads.head_dim) }.copy_from_slice(part);
+                });
+            }
+        });
     });
 }
 
-/// Keys and values of one head of one span.
+/// Memory that a thread keeps: keys and values of one head of one span, and what a tile of queries needs.
+#[derive(Default)]
+struct Scratch {
+    /// `[panel of keys][head_dim][width]`, the last panel padded with whatever.
+    keys: Lines<f32>,
+    /// `[panel of dimensions][len][width]`, likewise.
+    values: Lines<f32>,
+    scores: Lines<f32>,
+    queries: Lines<f32>,
+    sums: Lines<f32>,
+}
+
+/// Sizes of what is packed.
+#[derive(Clone, Copy)]
 struct Packed {
     len: usize,
     head_dim: usize,
-    /// `[panel of keys][head_dim][width]`.
-    keys: Vec<f32>,
-    /// `[len][dims]`, the last panel of dimensions padded with zeros.
-    values: Vec<f32>,
+    /// `head_dim` in whole panels.
     dims: usize,
 }
 
-impl Packed {
-    fn new(kernel: Kernel, k: &Rows, v: &Rows, span: &Range<usize>, kv: usize, head_dim: usize) -> Self {
+impl Scratch {
+    fn pack(&mut self, kernel: Kernel, k: &Rows, v: &Rows, span: &Range<usize>, kv: usize, head_dim: usize) -> Packed {
         let (len, width) = (span.len(), kernel.width());
-        let columns = kv * head_dim..(kv + 1) * head_dim;
         let dims = head_dim.next_multiple_of(width);
-        let mut keys = vec![0.0; len.next_multiple_of(width) * head_dim];
-        let mut values = vec![0.0; len * dims];
-        for (at, row) in span.clone().enumerate() {
-            let panel = &mut keys[at / width * width * head_dim + at % width..];
-            for (x, key) in panel.iter_mut().step_by(width).zip(&k.row(row)[columns.clone()]) {
-                *x = *key;
-            }
-            values[at * dims..][..head_dim].copy_from_slice(&v.row(row)[columns.clone()]);
+        let keys = self.keys.resize(len.next_multiple_of(width) * head_dim);
+        for (panel, keys) in keys.chunks_exact_mut(width * head_dim).enumerate() {
+            let first = panel * width;
+            let stored = &k.data()[(span.start + first) * k.d() + kv * head_dim..];
+            transpose(kernel, (width.min(len - first), head_dim), (stored, k.d()), (keys, width));
         }
-        Packed { len, head_dim, keys, values, dims }
+        let values = self.values.resize(len * dims);
+        for (panel, values) in values.chunks_exact_mut((len * width).max(1)).enumerate() {
+            let columns = panel * width..head_dim.min((panel + 1) * width);
+            for (row, value) in span.clone().zip(values.chunks_exact_mut(width)) {
+                value[..columns.len()].copy_from_slice(&v.row(row)[kv * head_dim..][columns.clone()]);
+            }
+        }
+        Packed { len, head_dim, dims }
     }
 
     /// Calls `put(row, out[head_dim])` for every row of the span.
-    fn attend(&self, kernel: Kernel, q: &Rows, span: &Range<usize>, head: usize, mut put: impl FnMut(usize, &[f32])) {
-        let (rows, width, head_dim) = (kernel.rows(), kernel.width(), self.head_dim);
+    fn attend(
+        &mut self,
+        kernel: Kernel,
+        packed: Packed,
+        q: &Rows,
+        span: &Range<usize>,
+        head: usize,
+        mut put: impl FnMut(usize, &[f32]),
+    ) {
+        let (rows, width) = (kernel.rows(), kernel.width());
+        let Packed { len, head_dim, dims } = packed;
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let stride = self.len.next_multiple_of(width);
-        let mut scores = vec![0f32; rows * stride];
-        let mut queries = vec![0f32; rows * head_dim];
-        let mut sums = vec![0f32; rows * self.dims];
+        let stride = len.next_multiple_of(width);
+        let (keys, values) = (self.keys.as_slice(), self.values.as_slice());
+        let scores = self.scores.resize(rows * stride);
+        let queries = self.queries.resize(rows * head_dim);
+        let sums = self.sums.resize(rows * dims);
         let mut tile = [0f32; MAX_ROWS * MAX_WIDTH];
-        for first in (0..self.len).step_by(rows) {
-            let count = rows.min(self.len - first);
+        for first in (0..len).step_by(rows) {
+            let count = rows.min(len - first);
             let seen = first + count;
             for (r, query) in queries.chunks_exact_mut(head_dim).take(count).enumerate() {
                 query.copy_from_slice(&q.row(span.start + first + r)[head * head_dim..][..head_dim]);
             }
-            for (panel, keys) in self.keys.chunks_exact(width * head_dim).take(seen.div_ceil(width)).enumerate() {
-                let queries = View { data: &queries, stride: head_dim };
-                kernel.tile(width, head_dim, View { data: keys, stride: width }, queries, &mut tile);
+            for (panel, keys) in keys.chunks_exact(width * head_dim).take(seen.div_ceil(width)).enumerate() {
+                kernel.tile(true, width, head_dim, keys, View { data: queries, stride: head_dim }, &mut tile);
                 for (r, tile) in tile.chunks_exact(width).take(count).enumerate() {
                     scores[r * stride + panel * width..][..width].copy_from_slice(tile);
                 }
             }
             for (r, scores) in scores.chunks_exact_mut(stride).take(count).enumerate() {
-                let (past, future) = scores.split_at_mut(first + r + 1);
-                softmax(kernel, past, scale);
-                future.fill(0.0);
+                // A weight of e^-inf is 0; whole panels keep the vectors whole.
+                let scores = &mut scores[..seen.next_multiple_of(width)];
+                scores[first + r + 1..].fill(f32::NEG_INFINITY);
+                softmax(kernel, scores, scale);
             }
-            for dim in (0..self.dims).step_by(width) {
-                let values = View { data: &self.values[dim..], stride: self.dims };
-                kernel.tile(width, seen, values, View { data: &scores, stride }, &mut tile);
-                for (sums, tile) in sums.chunks_exact_mut(self.dims).zip(tile.chunks_exact(width)).take(count) {
-                    sums[dim..dim + width].copy_from_slice(tile);
+            for (panel, values) in values.chunks_exact(len * width).enumerate() {
+                kernel.tile(true, width, seen, values, View { data: scores, stride }, &mut tile);
+                for (sums, tile) in sums.chunks_exact_mut(dims).zip(tile.chunks_exact(width)).take(count) {
+                    sums[panel * width..][..width].copy_from_slice(tile);
                 }
             }
-            for (r, sums) in sums.chunks_exact(self.dims).take(count).enumerate() {
+            for (r, sums) in sums.chunks_exact(dims).take(count).enumerate() {
                 put(span.start + first + r, &sums[..head_dim]);
             }
         }

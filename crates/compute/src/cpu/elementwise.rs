@@ -77,10 +77,19 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 vectorized! {
-    /// `out = silu(gate) * up`.
-    pub(super) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-            *out = *gate / (1.0 + exp(-*gate)) * *up;
+    /// `gate = silu(gate) * up`.
+    pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = *gate / (1.0 + exp(-*gate)) * *up;
+        }
+    }
+}
+
+vectorized! {
+    /// `x += y`.
+    pub(super) fn add(x: &mut [f32], y: &[f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += *y;
         }
     }
 }
@@ -143,11 +152,12 @@ mod tests {
         let row: Vec<f32> = (0..173).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.21).collect();
         let gain: Vec<f32> = row.iter().map(|x| 1.0 + x * 0.01).collect();
         let run = |kernel: Kernel| {
-            let (mut norm, mut soft, mut gate) = (row.clone(), row.clone(), row.clone());
+            let (mut norm, mut soft, mut gate, mut sum) = (row.clone(), row.clone(), row.clone(), row.clone());
             rms_norm(kernel, &row, Some(&gain), 1e-5, &mut norm);
             softmax(kernel, &mut soft, 0.3);
-            silu_mul(kernel, &row, &gain, &mut gate);
-            [norm, soft, gate].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            silu_mul(kernel, &mut gate, &gain);
+            add(kernel, &mut sum, &gain);
+            [norm, soft, gate, sum].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         };
         let expected = run(Kernel::Portable);
         for kernel in Kernel::available() {

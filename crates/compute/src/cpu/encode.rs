@@ -3,11 +3,13 @@
 
 #![allow(unsafe_code)] // what `vectorized` expands to
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::gemm::{self, Packed};
-use super::kernel::vectorized;
-use super::tiles::F32Tiles;
+use super::gemm::{self, Block, Packed, Piece};
+use super::kernel::{MAX_WIDTH, vectorized};
+use super::tiles::{F32Tiles, Scratch, Tiles};
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
 
@@ -24,69 +26,132 @@ fn by_value_then_id(a: &Active, b: &Active) -> std::cmp::Ordering {
     b.value.total_cmp(&a.value).then(a.id.cmp(&b.id))
 }
 
+/// Blocks that one thread takes one after the other. For a choice of the largest these are all features of some rows, so
+/// that what is surely not among them can be dropped on the way; otherwise a block is a task.
+pub(super) fn tasks(x_rows: usize, w_rows: usize, select: &Select<'_>) -> Vec<(Range<usize>, Vec<Block>)> {
+    let one_task = matches!(select, Select::TopK(_));
+    let across = if one_task { 1 } else { gemm::blocks(1, w_rows, 1).count() };
+    let mut tasks: Vec<(Range<usize>, Vec<Block>)> = Vec::new();
+    for block in gemm::blocks(x_rows, w_rows, gemm::rows_of_a_task(x_rows, across)) {
+        match tasks.last_mut() {
+            Some((rows, blocks)) if one_task && rows.start == block.t0 => blocks.push(block),
+            _ => tasks.push((block.t0..block.t0 + block.t, vec![block])),
+        }
+    }
+    tasks
+}
+
 /// The plain way: every pre-activation in f32.
 pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Sparse {
     assert_eq!(x.d(), w.n_cols(), "{w:?} does not fit rows of {}", x.d());
     assert_eq!(spec.bias.len(), w.n_rows());
     let packed = Packed::new(F32Tiles { kernel, precision: Precision::F32 }, x, None);
-    let blocks: Vec<Vec<Active>> = gemm::blocks(x.n(), w.n_rows())
-        .map_init(Vec::new, |dots, block| {
-            gemm::multiply(&packed, w, block, dots);
-            let mut active = Vec::new();
-            for (row, dots) in dots.chunks_exact_mut(block.n).enumerate() {
-                values(kernel, dots, block.n0, spec);
-                let start = active.len();
-                collect(dots, block.t0 + row, block.n0, spec, &mut active);
-                if let Select::TopK(k) = spec.select {
-                    // More than k of one block can never be among the k of the row.
-                    keep_top(&mut active, start, k);
+    let found: Vec<Vec<Active>> = tasks(x.n(), w.n_rows(), &spec.select)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(rows, blocks)| {
+            let mut kept = Kept::new(rows, spec.select);
+            F32Tiles::with_scratch(|Scratch { weights, sums: [sums, _], chunk, .. }| {
+                for block in blocks {
+                    gemm::multiply(&packed, w, block, weights, chunk, sums);
+                    for (piece, begin) in gemm::pieces(&packed, block) {
+                        kept.take(kernel, piece, &mut sums.as_mut_slice()[begin..], spec);
+                    }
                 }
-            }
-            active
+            });
+            kept.active
         })
         .collect();
-    Sparse { candidates: x.n() * w.n_rows(), ..gather(x.n(), &blocks, spec) }
+    Sparse { candidates: x.n() * w.n_rows(), ..gather(x.n(), &found, spec) }
+}
+
+/// What a task has found so far.
+struct Kept {
+    rows: Range<usize>,
+    active: Vec<Active>,
+    /// By row, what a value must reach to matter: for the `k` largest, the least of `k` that are known.
+    floors: Vec<f32>,
+    /// Length of `active` from which on it is gone through for what no longer matters.
+    limit: usize,
+}
+
+impl Kept {
+    fn new(rows: Range<usize>, select: Select<'_>) -> Self {
+        let mut kept = Kept { floors: vec![0.0; rows.len()], rows, active: Vec::new(), limit: usize::MAX };
+        if let Select::TopK(k) = select {
+            kept.limit = kept.enough(k);
+        }
+        kept
+    }
+
+    fn enough(&self, k: usize) -> usize {
+        k.saturating_add(16).saturating_mul(2 * self.rows.len())
+    }
+
+    /// Dot products of a piece, `[n][width]`; they become values.
+    fn take(&mut self, kernel: Kernel, piece: Piece, dots: &mut [f32], spec: &EncoderSpec<'_>) {
+        let mut floors = [0f32; MAX_WIDTH];
+        let first = piece.t0 - self.rows.start;
+        floors[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
+        let thresholds = if let Select::Above(thresholds) = spec.select { Some(thresholds) } else { None };
+        for (id, values) in (piece.n0..piece.n0 + piece.n).zip(dots.chunks_exact_mut(piece.width)) {
+            let threshold = thresholds.map_or(0.0, |thresholds| thresholds[id]);
+            let feature = Feature { scale: spec.scale, bias: spec.bias[id], gain: spec.gain.map(|gain| gain[id]), threshold };
+            let mut any = false;
+            values_of(kernel, values, feature, &floors, &mut any);
+            if any {
+                for (row, &value) in (piece.t0..).zip(&values[..piece.t]) {
+                    if value > threshold && value > 0.0 && value >= floors[row - piece.t0] {
+                        self.active.push(Active { row: row as u32, id: id as u32, value });
+                    }
+                }
+            }
+        }
+        if let Select::TopK(k) = spec.select && self.active.len() > self.limit {
+            self.forget(k);
+        }
+    }
+
+    /// Drops what is not among the `k` largest of its row.
+    fn forget(&mut self, k: usize) {
+        self.active.sort_unstable_by(|a, b| a.row.cmp(&b.row).then_with(|| by_value_then_id(a, b)));
+        let (mut row, mut rank) = (u32::MAX, 0);
+        self.active.retain(|active| {
+            rank = if active.row == row { rank + 1 } else { 1 };
+            row = active.row;
+            if rank == k {
+                self.floors[row as usize - self.rows.start] = active.value;
+            }
+            rank <= k
+        });
+        self.limit = self.active.len().saturating_add(self.enough(k) / 2);
+    }
+}
+
+/// One feature of an encoder.
+#[derive(Clone, Copy)]
+struct Feature {
+    scale: f32,
+    bias: f32,
+    gain: Option<f32>,
+    threshold: f32,
 }
 
 vectorized! {
-    /// Dot products to values, in place.
-    fn values(dots: &mut [f32], n0: usize, spec: &EncoderSpec<'_>) {
-        for (dot, bias) in dots.iter_mut().zip(&spec.bias[n0..]) {
-            *dot = spec.scale.mul_add(*dot, *bias);
+    /// Dot products of one feature with some rows to its values, in place, and whether any of them may be active.
+    fn values_of(values: &mut [f32], feature: Feature, floors: &[f32; MAX_WIDTH], any: &mut bool) {
+        let Feature { scale, bias, gain, threshold } = feature;
+        for value in values.iter_mut() {
+            *value = scale.mul_add(*value, bias);
         }
-        if let Some(gain) = spec.gain {
-            for (h, gain) in dots.iter_mut().zip(&gain[n0..]) {
-                *h *= *gain;
-            }
+        if let Some(gain) = gain {
+            values.iter_mut().for_each(|value| *value *= gain);
         }
-    }
-}
-
-fn collect(values: &[f32], row: usize, n0: usize, spec: &EncoderSpec<'_>, active: &mut Vec<Active>) {
-    let entry = |i: usize, value: f32| Active { row: row as u32, id: (n0 + i) as u32, value };
-    match spec.select {
-        Select::Above(threshold) => {
-            let thresholds = &threshold[n0..][..values.len()];
-            for (i, (&value, &threshold)) in values.iter().zip(thresholds).enumerate() {
-                if value > threshold && value > 0.0 {
-                    active.push(entry(i, value));
-                }
-            }
+        let mut active = 0u32;
+        for (value, floor) in values.iter().zip(floors) {
+            active |= u32::from(*value > threshold) & u32::from(*value > 0.0) & u32::from(*value >= *floor);
         }
-        Select::Positive | Select::TopK(_) => {
-            for (i, &value) in values.iter().enumerate() {
-                if value > 0.0 {
-                    active.push(entry(i, value));
-                }
-            }
-        }
-    }
-}
-
-fn keep_top(active: &mut Vec<Active>, start: usize, k: usize) {
-    if active.len() - start > k {
-        active[start..].sort_unstable_by(by_value_then_id);
-        active.truncate(start + k);
+        *any = active != 0;
     }
 }
 
@@ -136,8 +201,8 @@ mod tests {
         let (bias, gain) = (numbers(d_sae, 3), numbers(d_sae, 4).iter().map(|g| g.abs() + 0.5).collect::<Vec<_>>());
         let thresholds: Vec<f32> = numbers(d_sae, 5).iter().map(|t| 3.0 * t).collect();
         let tiles = F32Tiles { kernel: Kernel::Portable, precision: Precision::F32 };
-        let dots = gemm::linear(&Packed::new(tiles, &x, None), &w);
-        for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(7), Select::TopK(200)] {
+        let [dots] = gemm::linear(&Packed::new(tiles, &x, None), [&w]);
+        for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(1), Select::TopK(7), Select::TopK(200)] {
             for gain in [None, Some(&gain[..])] {
                 let spec = EncoderSpec { scale: 1.7, bias: &bias, gain, select };
                 let found: Vec<Sparse> = Kernel::available().map(|kernel| dense(kernel, &x, &w, &spec)).collect();

@@ -1,77 +1,94 @@
 //! Matrix products with weights in place: `out[t, n] = sum over k of x[t, k] * w[n, k]`.
 //!
-//! `x` is packed once into panels of `width` rows side by side (`[panel][k][width]`); weights are unpacked a few rows
-//! and `KC` columns at a time into a buffer that stays in the first-level cache, whatever their stored type, and
-//! serve as the broadcast operand (Goto & van de Geijn 2008 with the roles exchanged). The sum over k is made in chunks
-//! of `KC`, each a tile's sum from 0, added in ascending order: a definition that knows no batch.
+//! `x` is packed once into panels of `width` rows side by side (`[panel][k][width]`). A task takes a block of `x` and some
+//! rows of weights (Goto & van de Geijn 2008): it unpacks `step` columns of the weights, whatever their stored type, into
+//! a buffer that stays in the second-level cache, and lets every panel meet them, a piece of it being in the first-level
+//! cache all the while. The sum over k is made in chunks of `KC`, each a chain from 0 that goes on through the steps of
+//! the chunk, added in ascending order: a definition that knows neither batch nor step.
+//!
+//! Sums stand as the tiles leave them, `[n][width]` for each panel. That is how a panel of the next product's `x` stands
+//! too: what goes from one product into the next (SwiGLU) is never turned into rows.
 
 #![allow(unsafe_code)]
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::elementwise;
-use super::kernel::{MAX_ROWS, MAX_WIDTH, View};
-use super::tiles::{KC, Tiles};
+use super::kernel::View;
+use super::tiles::{KC, Lines, Scratch, Tiles};
+use super::transpose::transpose;
 use crate::{Norm, Rows, Tensor};
 
 /// Rows of weights that one task computes: a multiple of every kernel's tile.
 const NB: usize = 96;
-/// Rows of `x` that one task computes: with `KC` columns they take less than half of a second-level cache (256 was faster
-/// than 128 and 512 on a Xeon with 2 MiB).
-const TB: usize = 256;
-
-/// Bytes of a cache line: a vector or a row of a tile that lies across two of them takes twice as long to load.
-const LINE: usize = 64;
-
-/// An array that begins with a cache line.
-#[repr(align(64))]
-struct Aligned<T, const N: usize>([T; N]);
+/// Rows of `x` that one task computes, where there are enough of them for all threads: weights are unpacked once for so
+/// many, and their sums stay in the second-level cache. A multiple of every kernel's width.
+const TB: usize = 512;
+/// The least that is worth unpacking weights for.
+const LEAST_TB: usize = 64;
+/// Tasks for each thread that even out what one of them takes longer.
+const TASKS: usize = 4;
 
 /// Rows side by side in panels. The last panel is as wide as it must be: a full or a half width.
 pub(super) struct Packed<T: Tiles> {
     n: usize,
     k: usize,
     tiles: T,
-    /// Holds the panels from `start` on, where a cache line begins.
-    data: Vec<T::Number>,
-    start: usize,
+    data: Lines<T::Number>,
 }
 
 impl<T: Tiles> Packed<T> {
-    /// Packs rows, after a norm if one is given.
-    pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
-        let (n, k, width, numbers) = (x.n(), x.d(), tiles.width(), T::numbers(x.d()));
-        let last = n % width;
+    /// All zeros.
+    fn zeros(tiles: T, n: usize, k: usize) -> Self {
+        let (width, last) = (tiles.width(), n % tiles.width());
         let padded = n / width * width + if last == 0 { 0 } else { width >> (last <= width / 2) as u32 };
-        let mut data = vec![T::Number::default(); padded * numbers + LINE / size_of::<T::Number>()];
-        let start = data.as_ptr().align_offset(LINE);
-        data[start..][..padded * numbers].par_chunks_mut((width * numbers).max(1)).enumerate().for_each_init(
-            Vec::new,
-            |normed, (panel, data)| {
-                let rows = &x.data()[panel * width * k..];
-                let rows = &rows[..rows.len().min(width * k)];
-                let rows = match norm {
-                    Some(Norm { gain, eps }) => {
-                        normed.resize(rows.len(), 0.0);
-                        for (row, normed) in rows.chunks_exact(k).zip(normed.chunks_exact_mut(k)) {
-                            elementwise::rms_norm(tiles.kernel(), row, gain, eps, normed);
-                        }
-                        &normed[..]
-                    }
-                    None => rows,
-                };
-                tiles.pack(rows, k, data.len() / numbers, data);
-            },
-        );
-        Packed { n, k, tiles, data, start }
+        Packed { n, k, tiles, data: Lines::zeros(padded * T::numbers(k)) }
     }
 
-    /// First row, width and numbers of a panel.
-    fn panel(&self, panel: usize) -> (usize, usize, &[T::Number]) {
-        let (width, numbers) = (self.tiles.width(), T::numbers(self.k));
-        let first = panel * width;
-        let width = if self.n - first <= width / 2 { width / 2 } else { width };
-        (first, width, &self.data[self.start + first * numbers..][..width * numbers])
+    /// Packs rows, after a norm if one is given.
+    pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
+        let (k, width, numbers) = (x.d(), tiles.width(), T::numbers(x.d()));
+        let mut packed = Packed::zeros(tiles, x.n(), k);
+        packed.data.as_mut_slice().par_chunks_mut((width * numbers).max(1)).enumerate().for_each(|(panel, data)| {
+            let rows = &x.data()[panel * width * k..];
+            let rows = rows[..rows.len().min(width * k)].chunks_exact(k);
+            let (count, width) = (rows.len(), data.len() / numbers);
+            T::with_scratch(|scratch| {
+                let normed = scratch.rows[0].resize(k);
+                let converted = scratch.numbers.resize(count * numbers);
+                for (row, converted) in rows.zip(converted.chunks_exact_mut(numbers)) {
+                    match norm {
+                        Some(Norm { gain, eps }) => {
+                            elementwise::rms_norm(tiles.kernel(), row, gain, eps, normed);
+                            tiles.convert(normed, converted);
+                        }
+                        None => tiles.convert(row, converted),
+                    }
+                }
+                transpose(tiles.kernel(), (count, numbers), (converted, numbers), (data, width));
+            });
+        });
+        packed
+    }
+
+    /// Width of a panel.
+    fn width(&self, panel: usize) -> usize {
+        let width = self.tiles.width();
+        if self.n - panel * width <= width / 2 { width / 2 } else { width }
+    }
+
+    /// The panels of a block, each with its width.
+    fn panels(&self, block: Block) -> impl Iterator<Item = (usize, usize)> {
+        let width = self.tiles.width();
+        (block.t0 / width..(block.t0 + block.t).div_ceil(width)).map(|panel| (panel, self.width(panel)))
+    }
+
+    /// The numbers of a panel.
+    fn panel(&self, panel: usize) -> &[T::Number] {
+        let numbers = T::numbers(self.k);
+        &self.data.as_slice()[panel * self.tiles.width() * numbers..][..self.width(panel) * numbers]
     }
 }
 
@@ -84,114 +101,230 @@ pub(super) struct Block {
     pub n: usize,
 }
 
-/// The blocks of the product of `x_rows` rows with `w_rows` rows of weights, in parallel.
-pub(super) fn blocks(x_rows: usize, w_rows: usize) -> impl IndexedParallelIterator<Item = Block> {
-    let across = w_rows.div_ceil(NB);
-    (0..x_rows.div_ceil(TB) * across).into_par_iter().map(move |task| {
-        let (t0, n0) = (task / across * TB, task % across * NB);
-        Block { t0, t: TB.min(x_rows - t0), n0, n: NB.min(w_rows - n0) }
+/// Rows of `x` that a task takes, out of `x_rows`, if there are `others` tasks for each such block.
+pub(super) fn rows_of_a_task(x_rows: usize, others: usize) -> usize {
+    let wanted = TASKS * rayon::current_num_threads();
+    let mut rows = TB;
+    while rows > LEAST_TB && x_rows.div_ceil(rows) * others < wanted {
+        rows /= 2;
+    }
+    rows
+}
+
+/// The blocks of the product of `x_rows` rows with `w_rows` rows of weights.
+pub(super) fn blocks(x_rows: usize, w_rows: usize, task_rows: usize) -> impl Iterator<Item = Block> {
+    (0..x_rows).step_by(task_rows).flat_map(move |t0| {
+        let t = task_rows.min(x_rows - t0);
+        (0..w_rows).step_by(NB).map(move |n0| Block { t0, t, n0, n: NB.min(w_rows - n0) })
     })
 }
 
-/// A block of the product into `out [t, n]`.
-pub(super) fn multiply<T: Tiles>(x: &Packed<T>, w: &Tensor, block: Block, out: &mut Vec<f32>) {
-    let Block { t0, t, n0, n } = block;
+/// A block of the product: its sums, panel after panel, `[n][width]` (`n` rounded up to whole tiles).
+pub(super) fn multiply<'a, T: Tiles>(
+    x: &Packed<T>,
+    w: &Tensor,
+    block: Block,
+    weights: &mut Lines<T::Number>,
+    chunk: &mut Lines<f32>,
+    sums: &'a mut Lines<f32>,
+) -> &'a mut [f32] {
     let (tiles, dtype) = (x.tiles, w.dtype());
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-    out.resize(t * n, 0.0);
-    let stride = T::numbers(KC);
-    let Aligned(weights) = &mut Aligned([T::Number::default(); MAX_ROWS * KC]);
-    let Aligned(tile) = &mut Aligned([0f32; MAX_ROWS * MAX_WIDTH]);
+    let stored = |row, columns: Range<usize>| {
+        &w.row(row)[columns.start / block_len * block_bytes..columns.end.div_ceil(block_len) * block_bytes]
+    };
+    let padded_n = block.n.next_multiple_of(tiles.rows());
+    let size = x.panels(block).map(|(_, width)| width).sum::<usize>() * padded_n;
+    let step = tiles.step(dtype);
+    // Rows a power of two apart would share their places in the cache.
+    let stride = step + 16;
+    let weights = weights.resize(padded_n * stride);
+    let sums = sums.resize(size);
     tiles.prepare(true);
     for k0 in (0..x.k).step_by(KC) {
-        let kc = KC.min(x.k - k0);
-        let len = T::numbers(kc);
-        for r0 in (0..n).step_by(tiles.rows()) {
-            let r_n = tiles.rows().min(n - r0);
-            for (r, weights) in weights.chunks_exact_mut(stride).take(r_n).enumerate() {
-                let row = &w.row(n0 + r0 + r)[k0 / block_len * block_bytes..][..kc / block_len * block_bytes];
-                tiles.unpack(dtype, row, &mut weights[..len]);
+        let k_end = x.k.min(k0 + KC);
+        let into = if k0 == 0 { &mut *sums } else { chunk.resize(size) };
+        for from in (k0..k_end).step_by(step * T::PER) {
+            let to = k_end.min(from + step * T::PER);
+            let len = T::numbers(to - from);
+            for (row, weights) in (block.n0..block.n0 + block.n).zip(weights.chunks_exact_mut(stride)) {
+                tiles.unpack(dtype, stored(row, from..to), &mut weights[..len]);
             }
-            for panel in t0 / tiles.width()..(t0 + t).div_ceil(tiles.width()) {
-                let (start, width, data) = x.panel(panel);
-                let data = &data[k0 / T::PER * width..][..len * width];
-                tiles.tile(width, len, View { data, stride: width }, View { data: weights, stride }, tile);
-                let t_n = width.min(x.n - start);
-                let out = &mut out[(start - t0) * n..][..t_n * n];
-                for (c, out) in out.chunks_exact_mut(n).enumerate() {
-                    let sums = tile[c..].iter().step_by(width);
-                    let out = out[r0..r0 + r_n].iter_mut().zip(sums);
-                    if k0 == 0 {
-                        out.for_each(|(out, sum)| *out = *sum);
-                    } else {
-                        out.for_each(|(out, sum)| *out += *sum);
+            // While the tiles are at work, what comes next comes closer, a share with each of them: the weights of the next
+            // step, and a panel's piece before its turn.
+            let (next_n0, next) = match to < x.k {
+                true => (block.n0, to..x.k.min(to + step * T::PER)),
+                false => (block.n0 + NB, 0..x.k.min(step * T::PER)),
+            };
+            let mut next_rows = next_n0..w.n_rows().min(next_n0 + block.n);
+            let tiles_in_step = x.panels(block).count() * (padded_n / tiles.rows());
+            let rows_share = block.n.div_ceil(tiles_in_step);
+            let mut into = &mut into[..];
+            let piece = |(panel, width)| (&x.panel(panel)[from / T::PER * width..][..len * width], width);
+            let mut panels = x.panels(block).map(piece).peekable();
+            while let Some((data, width)) = panels.next() {
+                let next_piece = panels.peek().map_or(&[][..], |(piece, _)| piece);
+                let share = next_piece.len().div_ceil(padded_n / tiles.rows()).max(1);
+                let mut shares = next_piece.chunks(share);
+                let (here, rest) = into.split_at_mut(padded_n * width);
+                for (out, weights) in
+                    here.chunks_exact_mut(tiles.rows() * width).zip(weights.chunks_exact(tiles.rows() * stride))
+                {
+                    tiles.kernel().prefetch(shares.next().unwrap_or_default());
+                    for row in next_rows.by_ref().take(rows_share) {
+                        tiles.kernel().prefetch(stored(row, next.clone()));
                     }
+                    tiles.tile(from == k0, width, len, data, View { data: weights, stride }, out);
                 }
+                into = rest;
             }
+        }
+        if k0 > 0 {
+            elementwise::add(tiles.kernel(), sums, chunk.as_slice());
         }
     }
     tiles.prepare(false);
+    sums
 }
 
-/// `x . w^T`.
-pub(super) fn linear<T: Tiles>(x: &Packed<T>, w: &Tensor) -> Rows {
-    let mut out = Rows::zeros(x.n, w.n_rows());
-    for_blocks(x, [w], &mut out, |[product], out| out.copy_from_slice(product));
+/// What one panel of a block has come to.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    /// First row of `x`.
+    pub t0: usize,
+    /// Rows of `x`.
+    pub t: usize,
+    /// First row of the weights.
+    pub n0: usize,
+    /// Rows of the weights.
+    pub n: usize,
+    /// Columns of the sums: `t`, rounded up.
+    pub width: usize,
+}
+
+/// The panels of a block, each with where its sums begin.
+pub(super) fn pieces<T: Tiles>(x: &Packed<T>, block: Block) -> impl Iterator<Item = (Piece, usize)> {
+    let padded_n = block.n.next_multiple_of(x.tiles.rows());
+    x.panels(block).scan(0, move |at, (panel, width)| {
+        let begin = *at;
+        *at += padded_n * width;
+        let t0 = panel * x.tiles.width();
+        Some((Piece { t0, t: width.min(x.n - t0), n0: block.n0, n: block.n, width }, begin))
+    })
+}
+
+/// `x . w^T` for several matrices.
+pub(super) fn linear<T: Tiles, const N: usize>(x: &Packed<T>, w: [&Tensor; N]) -> [Rows; N] {
+    let mut out = w.map(|w| Rows::zeros(x.n, w.n_rows()));
+    let rows = out.each_mut().map(|out| SharedRows::new(x, out));
+    products(x, &w.map(|w| [w]), |matrix, piece, [sums], turned| {
+        rows[matrix].each(x.tiles, piece, sums, turned, |out, product| out.copy_from_slice(product));
+    });
     out
 }
 
 /// `into += x . w^T`.
 pub(super) fn linear_add<T: Tiles>(x: &Packed<T>, w: &Tensor, into: &mut Rows) {
-    for_blocks(x, [w], into, |[product], out| {
-        out.iter_mut().zip(product).for_each(|(out, product)| *out += product);
+    assert_eq!(into.d(), w.n_rows(), "{w:?}: columns of the product");
+    let rows = SharedRows::new(x, into);
+    products(x, &[[w]], |_, piece, [sums], turned| {
+        rows.each(x.tiles, piece, sums, turned, |out, product| elementwise::add(x.tiles.kernel(), out, product));
     });
 }
 
-/// `silu(x . gate^T) * (x . up^T)`.
-pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Rows {
-    let mut out = Rows::zeros(x.n, gate.n_rows());
-    let kernel = x.tiles.kernel();
-    for_blocks(x, [gate, up], &mut out, |[gate, up], out| elementwise::silu_mul(kernel, gate, up, out));
-    out
+/// `silu(x . gate^T) * (x . up^T)`, packed for the next product.
+pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Packed<T> {
+    let mut hidden = Packed::zeros(x.tiles, x.n, gate.n_rows());
+    let numbers = T::numbers(hidden.k);
+    let shared = Shared(hidden.data.as_mut_slice().as_mut_ptr());
+    let shared = &shared;
+    products(x, &[[gate, up]], |_, piece, [gate, up], _| {
+        let len = piece.n * piece.width;
+        elementwise::silu_mul(x.tiles.kernel(), &mut gate[..len], &up[..len]);
+        let at = piece.t0 * numbers + piece.n0 / T::PER * piece.width;
+        // SAFETY: a panel begins at `t0 * numbers`, and these columns of it (`n0` is a multiple of `PER`) belong to this
+        // piece alone; nobody else touches `hidden` before all are done.
+        let panel = unsafe {
+            std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width)
+        };
+        x.tiles.convert_columns(piece.width, &gate[..len], panel);
+    });
+    hidden
 }
 
-/// Computes the same block of the products with several matrices, and hands each row of it to `finish`, with its place
-/// in `out`.
-fn for_blocks<T: Tiles, const N: usize>(
+/// Computes the products with some groups of matrices, and hands each piece to `finish`: the group, the sums of its
+/// matrices, and memory for whatever.
+fn products<T: Tiles, const N: usize>(
     x: &Packed<T>,
-    w: [&Tensor; N],
-    out: &mut Rows,
-    finish: impl Fn([&[f32]; N], &mut [f32]) + Sync,
+    groups: &[[&Tensor; N]],
+    finish: impl Fn(usize, Piece, [&mut [f32]; N], &mut Lines<f32>) + Sync,
 ) {
-    for w in w {
+    for w in groups.iter().flatten() {
         assert_eq!(x.k, w.n_cols(), "{w:?} does not fit rows of {}", x.k);
-        assert_eq!((out.n(), out.d()), (x.n, w.n_rows()), "{w:?}: rows and columns of the product");
     }
-    let (d, out) = (out.d(), SharedOut(out.data_mut().as_mut_ptr()));
-    let out = &out;
-    blocks(x.n, d).for_each_init(
-        || [const { Vec::new() }; N],
-        |products, block| {
-            for (w, product) in w.iter().zip(products.iter_mut()) {
-                multiply(x, w, block, product);
+    let across = groups.iter().map(|group| group[0].n_rows().div_ceil(NB)).sum();
+    let task_rows = rows_of_a_task(x.n, across);
+    let tasks: Vec<(usize, Block)> = (groups.iter().enumerate())
+        .flat_map(|(group, w)| blocks(x.n, w[0].n_rows(), task_rows).map(move |block| (group, block)))
+        .collect();
+    tasks.par_iter().with_max_len(1).for_each(|&(group, block)| {
+        T::with_scratch(|scratch| {
+            let Scratch { weights, sums, chunk, rows: [turned, _], .. } = scratch;
+            for (w, sums) in groups[group].iter().zip(sums.iter_mut()) {
+                assert_eq!(w.n_rows(), groups[group][0].n_rows(), "{w:?}: rows of a group");
+                multiply(x, w, block, weights, chunk, sums);
             }
-            for row in 0..block.t {
-                let products = std::array::from_fn(|i| &products[i][row * block.n..][..block.n]);
-                // SAFETY: the blocks of different tasks do not overlap, they lie inside `out` (checked above), and
-                // nobody else touches `out` before all tasks are done.
-                let out =
-                    unsafe { std::slice::from_raw_parts_mut(out.0.add((block.t0 + row) * d + block.n0), block.n) };
-                finish(products, out);
+            for (piece, begin) in pieces(x, block) {
+                let mut sums = sums.iter_mut();
+                let sums = std::array::from_fn(|_| {
+                    let sums = sums.next().expect("scratch for two products");
+                    &mut sums.as_mut_slice()[begin..][..piece.n * piece.width]
+                });
+                finish(group, piece, sums, turned);
             }
-        },
-    );
+        });
+    });
 }
 
 /// A pointer that tasks may share because they write to places of their own.
-struct SharedOut(*mut f32);
+struct Shared<N>(*mut N);
 
-// SAFETY: only `for_blocks` uses it, in the way that is said there.
-unsafe impl Sync for SharedOut {}
+// SAFETY: only `swiglu` and `SharedRows` use it, in the way that is said there.
+unsafe impl<N: Send> Sync for Shared<N> {}
+
+/// The rows of a product, which tasks fill piece by piece.
+struct SharedRows<'a> {
+    d: usize,
+    data: Shared<f32>,
+    rows: std::marker::PhantomData<&'a mut Rows>,
+}
+
+impl<'a> SharedRows<'a> {
+    fn new<T: Tiles>(x: &Packed<T>, rows: &'a mut Rows) -> Self {
+        assert_eq!(rows.n(), x.n, "rows of the product");
+        SharedRows { d: rows.d(), data: Shared(rows.data_mut().as_mut_ptr()), rows: std::marker::PhantomData }
+    }
+
+    /// Turns a piece into rows, and calls `put` with each row's place and its numbers.
+    fn each<T: Tiles>(
+        &self,
+        tiles: T,
+        piece: Piece,
+        sums: &[f32],
+        turned: &mut Lines<f32>,
+        put: impl Fn(&mut [f32], &[f32]),
+    ) {
+        let Piece { t0, t, n0, n, width } = piece;
+        let turned = turned.resize(t * n);
+        transpose(tiles.kernel(), (n, t), (sums, width), (turned, n));
+        for (row, product) in (t0..).zip(turned.chunks_exact(n)) {
+            // SAFETY: pieces of different tasks do not overlap, they lie inside the rows (`new` checked how many there are,
+            // the callers how wide), and nobody else touches them before all tasks are done.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.data.0.add(row * self.d + n0), n) };
+            put(out, product);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +358,10 @@ mod tests {
             .collect()
     }
 
+    fn first([rows]: [Rows; 1]) -> Rows {
+        rows
+    }
+
     fn f32_tiles(kernel: Kernel) -> F32Tiles {
         F32Tiles { kernel, precision: Precision::F32 }
     }
@@ -248,15 +385,15 @@ mod tests {
             let wide: Vec<f32> = stored.iter().map(|w| w.to_f32()).collect();
             let expected = plain(&x, &wide, n, false);
             for kernel in Kernel::available() {
-                let out = linear(&Packed::new(f32_tiles(kernel), &x, None), &w);
+                let out = first(linear(&Packed::new(f32_tiles(kernel), &x, None), [&w]));
                 prop_assert!(same_bits(&out, &expected), "{:?}", kernel);
             }
             let expected = plain(&Rows::from_vec(t, k, to_bf16(x.data())), &wide, n, true);
             for kernel in Kernel::available() {
                 let tiles = F32Tiles { kernel, precision: Precision::Bf16 };
-                prop_assert!(same_bits(&linear(&Packed::new(tiles, &x, None), &w), &expected), "{:?}", kernel);
+                prop_assert!(same_bits(&first(linear(&Packed::new(tiles, &x, None), [&w])), &expected), "{:?}", kernel);
                 if let Some(tiles) = Bf16Tiles::new(kernel) {
-                    let out = linear(&Packed::new(tiles, &x, None), &w);
+                    let out = first(linear(&Packed::new(tiles, &x, None), [&w]));
                     if kernel == Kernel::Amx {
                         // An order of its own, whose bits the tile's test checks: here that the tiles fit together.
                         let close = |a: f32, b: f32| (a - b).abs() <= 1e-6 * k as f32;
@@ -275,11 +412,11 @@ mod tests {
             let alone = Rows::from_vec(1, k, x.row(at).to_vec());
             let w = Tensor::from_f32("w", vec![n, k], &numbers(n * k, 6));
             for kernel in Kernel::available() {
-                let all = linear(&Packed::new(f32_tiles(kernel), &x, None), &w);
-                prop_assert!(same_bits(&linear(&Packed::new(f32_tiles(kernel), &alone, None), &w), all.row(at)));
+                let all = first(linear(&Packed::new(f32_tiles(kernel), &x, None), [&w]));
+                prop_assert!(same_bits(&first(linear(&Packed::new(f32_tiles(kernel), &alone, None), [&w])), all.row(at)));
                 if let Some(tiles) = Bf16Tiles::new(kernel) {
-                    let all = linear(&Packed::new(tiles, &x, None), &w);
-                    prop_assert!(same_bits(&linear(&Packed::new(tiles, &alone, None), &w), all.row(at)));
+                    let all = first(linear(&Packed::new(tiles, &x, None), [&w]));
+                    prop_assert!(same_bits(&first(linear(&Packed::new(tiles, &alone, None), [&w])), all.row(at)));
                 }
             }
         }
@@ -292,7 +429,7 @@ mod tests {
         let w = numbers(n * k, 2);
         let tensor = Tensor::from_f32("w", vec![n, k], &w);
         for kernel in Kernel::available() {
-            let out = linear(&Packed::new(f32_tiles(kernel), &x, None), &tensor);
+            let out = first(linear(&Packed::new(f32_tiles(kernel), &x, None), [&tensor]));
             assert!(out.data() == plain(&x, &w, n, false), "{kernel:?}");
         }
     }
@@ -304,7 +441,7 @@ mod tests {
         let w = numbers(n * k, 2);
         let rounded: Vec<f32> = w.iter().map(|x| f16::from_f32(*x).to_f32()).collect();
         let tiles = F32Tiles { kernel: Kernel::detect(), precision: Precision::F16 };
-        let out = linear(&Packed::new(tiles, &x, None), &Tensor::from_f32("w", vec![n, k], &w));
+        let out = first(linear(&Packed::new(tiles, &x, None), [&Tensor::from_f32("w", vec![n, k], &w)]));
         assert_eq!(out.data(), plain(&x, &rounded, n, false));
     }
 
@@ -321,14 +458,49 @@ mod tests {
             }
             let apart = Packed::new(f32_tiles(kernel), &normed, None);
             let fused = Packed::new(f32_tiles(kernel), &x, Some(Norm { gain: Some(&gain), eps: 1e-5 }));
-            assert_eq!(apart.data[apart.start..][..45 * k], fused.data[fused.start..][..45 * k]);
-            let [g, u] = [&gate, &up].map(|w| linear(&apart, w));
-            let mut expected = Rows::zeros(t, n);
-            elementwise::silu_mul(kernel, g.data(), u.data(), expected.data_mut());
-            assert_eq!(swiglu(&fused, &gate, &up), expected);
-            let hidden = expected.clone();
-            linear_add(&fused, &gate, &mut expected);
-            assert!(expected.data().iter().zip(hidden.data()).zip(g.data()).all(|((all, a), b)| *all == a + b));
+            assert_eq!(apart.data.as_slice(), fused.data.as_slice());
+            let [g, u] = linear(&apart, [&gate, &up]);
+            assert_eq!([&g, &u], [&first(linear(&apart, [&gate])), &first(linear(&apart, [&up]))]);
+            let mut expected = g.clone();
+            elementwise::silu_mul(kernel, expected.data_mut(), u.data());
+            let hidden = swiglu(&fused, &gate, &up);
+            assert_eq!(hidden.data.as_slice(), Packed::new(f32_tiles(kernel), &expected, None).data.as_slice());
+            let mut sum = expected.clone();
+            linear_add(&fused, &gate, &mut sum);
+            assert!(sum.data().iter().zip(expected.data()).zip(g.data()).all(|((sum, a), b)| *sum == a + b));
+        }
+    }
+
+    #[test]
+    fn hidden_rows_in_bf16_are_packed_as_any_others() {
+        for (t, n) in [(45, 101), (7, 96), (33, 194)] {
+            let k = 40;
+            let x = Rows::from_vec(t, k, numbers(t * k, 1));
+            let [gate, up] = [2, 3].map(|seed| Tensor::from_f32("w", vec![n, k], &numbers(n * k, seed)));
+            fn check<T: Tiles>(tiles: T, x: &Rows, gate: &Tensor, up: &Tensor)
+            where
+                T::Number: PartialEq + std::fmt::Debug,
+            {
+                let packed = Packed::new(tiles, x, None);
+                let [mut g, u] = linear(&packed, [gate, up]);
+                elementwise::silu_mul(tiles.kernel(), g.data_mut(), u.data());
+                let expected = Packed::new(tiles, &g, None);
+                let found = swiglu(&packed, gate, up);
+                // What stands in the columns beyond the last row does not matter.
+                for t in 0..x.n() {
+                    let of = |x: &Packed<T>| {
+                        let (panel, c) = (t / tiles.width(), t % tiles.width());
+                        x.panel(panel)[c..].iter().step_by(x.width(panel)).copied().collect::<Vec<_>>()
+                    };
+                    assert_eq!(of(&found), of(&expected), "row {t}");
+                }
+            }
+            for kernel in Kernel::available() {
+                check(F32Tiles { kernel, precision: Precision::Bf16 }, &x, &gate, &up);
+                if let Some(tiles) = Bf16Tiles::new(kernel) {
+                    check(tiles, &x, &gate, &up);
+                }
+            }
         }
     }
 }

@@ -94,38 +94,46 @@ impl Kernel {
         }
     }
 
-    /// `out[r * width + c] = sum over i ascending of w[r * w_stride + i] * x[i * x_stride + c]`, for `rows()` rows `r`
-    /// and `width` columns `c` (`width()` or half of it), each sum one chain of fused multiply-adds from 0.
-    pub(super) fn tile(self, width: usize, len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
-        assert!(width == self.width() || 2 * width == self.width());
-        assert!(out.len() >= self.rows() * width);
-        if len == 0 {
-            return out[..self.rows() * width].fill(0.0);
+    /// Brings numbers into the second-level cache that will be needed soon.
+    #[inline]
+    pub(super) fn prefetch<T>(self, numbers: &[T]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in numbers.chunks(64 / size_of::<T>()) {
+            x86::prefetch(line.as_ptr().cast());
         }
-        assert!(x.data.len() >= (len - 1) * x.stride + width);
+        let _ = numbers;
+    }
+
+    /// `out[r * width + c] += sum over i ascending of w[r * w_stride + i] * x[i * width + c]`, for `rows()` rows `r` and
+    /// `width` columns `c` (`width()` or half of it): one chain of fused multiply-adds that goes on from what is in `out`,
+    /// or from 0 if this is the `first` part of it.
+    pub(super) fn tile(self, first: bool, width: usize, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
+        assert!(width == self.width() || 2 * width == self.width());
+        assert!(len > 0 && out.len() >= self.rows() * width);
+        assert!(x.len() >= len * width);
         assert!(w.data.len() >= (self.rows() - 1) * w.stride + len);
         match self {
             // SAFETY: the kernel is available (`Cpu::with_kernel` checked), and the lengths were just checked.
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => unsafe {
                 match width {
-                    32 => x86::tile_avx512::<2>(len, x, w, out),
-                    _ => x86::tile_avx512::<1>(len, x, w, out),
+                    32 => x86::tile_avx512::<2>(first, len, x, w, out),
+                    _ => x86::tile_avx512::<1>(first, len, x, w, out),
                 }
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe {
                 match width {
-                    16 => x86::tile_avx2::<2>(len, x, w, out),
-                    _ => x86::tile_avx2::<1>(len, x, w, out),
+                    16 => x86::tile_avx2::<2>(first, len, x, w, out),
+                    _ => x86::tile_avx2::<1>(first, len, x, w, out),
                 }
             },
             #[cfg(not(target_arch = "x86_64"))]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 | Kernel::Avx2 => unreachable!("is_available is false"),
             Kernel::Portable => match width {
-                16 => tile_portable::<16>(len, x, w, out),
-                _ => tile_portable::<8>(len, x, w, out),
+                16 => tile_portable::<16>(first, len, x, w, out),
+                _ => tile_portable::<8>(first, len, x, w, out),
             },
         }
     }
@@ -157,30 +165,40 @@ impl Kernel {
         let _ = begin;
     }
 
+    /// Pairs that are unpacked at a time. On AMX they are a whole chunk, because its tiles always begin with zeros.
+    pub(super) fn bf16_step(self) -> usize {
+        match self {
+            Kernel::Amx => super::tiles::KC / 2,
+            _ => 128,
+        }
+    }
+
     /// The same as [`Kernel::tile`] for pairs of bf16: 32 or 16 columns, `len` a multiple of 16. Each sum is a chain of
     /// fused multiply-adds, the odd number of a pair before the even one; on AMX see there.
-    pub(super) fn tile_bf16(self, width: usize, len: usize, x: View<'_, u32>, w: View<'_, u32>, out: &mut [f32]) {
+    pub(super) fn tile_bf16(self, first: bool, width: usize, len: usize, x: &[u32], w: View<'_, u32>, out: &mut [f32]) {
         let rows = self.bf16_rows().expect("a kernel with instructions for bf16");
         assert!(width == 32 || width == 16);
         assert!(len > 0 && len.is_multiple_of(16));
         assert!(out.len() >= rows * width);
-        assert!(x.data.len() >= (len - 1) * x.stride + width);
+        assert!(x.len() >= len * width);
         assert!(w.data.len() >= (rows - 1) * w.stride + len);
         #[cfg(target_arch = "x86_64")]
         match self {
-            // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
-            Kernel::Amx => unsafe {
-                let (x, w) = ((x.data.as_ptr(), x.stride), (w.data.as_ptr(), w.stride));
-                super::amx::tile(width, len, x, w, out.as_mut_ptr());
-            },
+            Kernel::Amx => {
+                assert!(first, "a chunk on AMX is one tile");
+                // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
+                unsafe { super::amx::tile(width, len, x.as_ptr(), (w.data.as_ptr(), w.stride), out.as_mut_ptr()) };
+            }
             // SAFETY: as above.
             _ => unsafe {
                 match width {
-                    32 => x86::tile_avx512_bf16::<2>(len, x, w, out),
-                    _ => x86::tile_avx512_bf16::<1>(len, x, w, out),
+                    32 => x86::tile_avx512_bf16::<2>(first, len, x, w, out),
+                    _ => x86::tile_avx512_bf16::<1>(first, len, x, w, out),
                 }
             },
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("{first}: no kernel has instructions for bf16");
     }
 }
 
@@ -241,7 +259,7 @@ impl std::str::FromStr for Kernel {
     }
 }
 
-/// A strided operand of a tile.
+/// Rows of weights, `stride` numbers apart.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a, T> {
     pub data: &'a [T],
@@ -260,10 +278,15 @@ fn is_amd() -> bool {
 }
 
 /// The safe twin of the other tiles, and the kernel of machines that have none of its own.
-fn tile_portable<const W: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
+fn tile_portable<const W: usize>(first: bool, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
     let mut sums = [[0f32; W]; 4];
-    for i in 0..len {
-        let x: &[f32; W] = x.data[i * x.stride..][..W].try_into().expect("W numbers");
+    if !first {
+        for (sums, out) in sums.iter_mut().zip(out.chunks_exact(W)) {
+            sums.copy_from_slice(out);
+        }
+    }
+    for (i, x) in x.chunks_exact(W).take(len).enumerate() {
+        let x: &[f32; W] = x.try_into().expect("W numbers");
         for (r, sums) in sums.iter_mut().enumerate() {
             let w = w.data[r * w.stride + i];
             for c in 0..W {
@@ -321,21 +344,20 @@ mod tests {
         for kernel in Kernel::available() {
             let Some(rows) = kernel.bf16_rows() else { continue };
             for (width, len) in [(32, 16), (16, 16), (32, 48), (16, 304), (32, 384)] {
-                let (x_stride, w_stride) = (width, len + 16);
-                let (x, w) = (noise_pairs(len * x_stride, 1), noise_pairs(rows * w_stride, 2));
+                let w_stride = len + 16;
+                let (x, w) = (noise_pairs(len * width, 1), noise_pairs(rows * w_stride, 2));
                 let mut out = vec![f32::NAN; rows * width];
                 kernel.prepare_bf16(true);
-                kernel.tile_bf16(
-                    width,
-                    len,
-                    View { data: &x, stride: x_stride },
-                    View { data: &w, stride: w_stride },
-                    &mut out,
-                );
+                // In two parts where a tile can go on from another.
+                let parts = if kernel == Kernel::Amx || len == 16 { vec![0..len] } else { vec![0..16, 16..len] };
+                for part in parts {
+                    let w = View { data: &w[part.start..], stride: w_stride };
+                    kernel.tile_bf16(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
+                }
                 kernel.prepare_bf16(false);
                 for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
                     let row = &w[r * w_stride..][..len];
-                    let column: Vec<u32> = x[c..].iter().step_by(x_stride).copied().collect();
+                    let column: Vec<u32> = x[c..].iter().step_by(width).copied().collect();
                     let chain = || {
                         column
                             .iter()
@@ -357,23 +379,18 @@ mod tests {
     fn every_kernel_gives_the_bits_of_a_plain_chain() {
         for kernel in Kernel::available() {
             for width in [kernel.width(), kernel.width() / 2] {
-                for len in [0, 1, 2, 3, 17, 64, 300] {
-                    let rows = kernel.rows();
-                    let (x_stride, w_stride) = (width + 3, len + 5);
-                    let x = noise(len.max(1) * x_stride, 1);
-                    let w = noise(rows * w_stride, 2);
-                    let mut out = vec![f32::NAN; rows * width];
-                    kernel.tile(
-                        width,
-                        len,
-                        View { data: &x, stride: x_stride },
-                        View { data: &w, stride: w_stride },
-                        &mut out,
-                    );
-                    for r in 0..rows {
-                        for c in 0..width {
-                            let chain =
-                                (0..len).fold(0f32, |sum, i| w[r * w_stride + i].mul_add(x[i * x_stride + c], sum));
+                for len in [1, 2, 3, 17, 64, 300] {
+                    let (rows, w_stride) = (kernel.rows(), len + 5);
+                    let (x, w) = (noise(len * width, 1), noise(rows * w_stride, 2));
+                    // In one part, and in two that go on.
+                    for cut in [0, len / 3] {
+                        let mut out = vec![f32::NAN; rows * width];
+                        for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
+                            let w = View { data: &w[part.start..], stride: w_stride };
+                            kernel.tile(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
+                        }
+                        for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
+                            let chain = (0..len).fold(0f32, |sum, i| w[r * w_stride + i].mul_add(x[i * width + c], sum));
                             assert_eq!(out[r * width + c].to_bits(), chain.to_bits(), "{kernel:?} {width} {len}");
                         }
                     }

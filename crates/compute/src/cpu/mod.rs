@@ -15,6 +15,7 @@ mod gemm;
 mod kernel;
 mod screen;
 mod tiles;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -31,7 +32,7 @@ use screen::WeightNorms;
 use tiles::{Bf16Tiles, F32Tiles};
 
 use crate::Tensor;
-use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Norm, RopeTable, Rows, Sparse};
+use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Sparse};
 
 /// What the operands of matrix products are rounded to. Sums, the residual stream and everything else stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +168,8 @@ impl Device for Cpu {
     }
 
     fn linear(&self, x: &Rows, w: &Tensor) -> Rows {
-        with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, None), w))
+        let [out] = with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, None), [w]));
+        out
     }
 
     fn linear_add(&self, x: &Rows, w: &Tensor, into: &mut Rows) {
@@ -175,19 +177,27 @@ impl Device for Cpu {
     }
 
     fn norm_linear<const N: usize>(&self, x: &Rows, norm: Norm<'_>, w: [&Tensor; N]) -> [Rows; N] {
-        with_tiles!(self, |tiles| {
-            let packed = Packed::new(tiles, x, Some(norm));
-            w.map(|w| gemm::linear(&packed, w))
-        })
+        with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, Some(norm)), w))
     }
 
-    fn norm_swiglu(&self, x: &Rows, norm: Norm<'_>, gate: &Tensor, up: &Tensor) -> Rows {
-        with_tiles!(self, |tiles| gemm::swiglu(&Packed::new(tiles, x, Some(norm)), gate, up))
+    fn norm_mlp(&self, x: &Rows, norm: Norm<'_>, mlp: Mlp<'_, Tensor>) -> Rows {
+        let [out] = with_tiles!(self, |tiles| {
+            let hidden = gemm::swiglu(&Packed::new(tiles, x, Some(norm)), mlp.gate, mlp.up);
+            gemm::linear(&hidden, [mlp.down])
+        });
+        out
+    }
+
+    fn norm_mlp_add(&self, x: &mut Rows, norm: Norm<'_>, mlp: Mlp<'_, Tensor>) {
+        with_tiles!(self, |tiles| {
+            let hidden = gemm::swiglu(&Packed::new(tiles, x, Some(norm)), mlp.gate, mlp.up);
+            gemm::linear_add(&hidden, mlp.down, x);
+        });
     }
 
     fn add(&self, x: &mut Rows, y: &Rows) {
         assert_eq!((x.n(), x.d()), (y.n(), y.d()));
-        self.for_rows(x, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
+        self.for_rows(x, |row, x| elementwise::add(self.kernel, x, y.row(row)));
     }
 
     fn rope(&self, x: &mut Rows, table: &RopeTable, positions: &[u32]) {
@@ -217,11 +227,13 @@ impl Device for Cpu {
         assert_eq!(x.d(), w.matrix.n_cols(), "{:?} does not fit rows of {}", w.matrix, x.d());
         assert_eq!(spec.bias.len(), w.matrix.n_rows());
         self.pool.install(|| {
-            let screened = (x.n() >= SCREENED_ROWS && Bf16Tiles::new(self.kernel).is_some()).then(|| {
-                let norms = w.norms.get_or_init(|| WeightNorms::new(self.kernel, &w.matrix));
-                screen::encode(self.kernel, x, &w.matrix, norms, spec)
-            });
-            screened.flatten().unwrap_or_else(|| encode::dense(self.kernel, x, &w.matrix, spec))
+            match Bf16Tiles::new(self.kernel) {
+                Some(tiles) if x.n() >= SCREENED_ROWS => {
+                    let norms = w.norms.get_or_init(|| WeightNorms::new(self.kernel, &w.matrix));
+                    screen::encode(tiles, x, &w.matrix, norms, spec)
+                }
+                _ => encode::dense(self.kernel, x, &w.matrix, spec),
+            }
         })
     }
 }

@@ -13,10 +13,10 @@
 
 use rayon::prelude::*;
 
-use super::encode::{Active, gather};
-use super::gemm::{self, Packed};
-use super::kernel::{Kernel, vectorized};
-use super::tiles::{Bf16Tiles, KC, round_to_bf16, unpack_f32};
+use super::encode::{Active, gather, tasks};
+use super::gemm::{self, Packed, Piece};
+use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::tiles::{KC, Scratch, Tiles, round_to_bf16, unpack_f32};
 use super::{Precision, elementwise};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
 
@@ -66,73 +66,66 @@ vectorized! {
     }
 }
 
-/// Factors of a row in its bounds.
-struct RowBound {
+/// Factors of the rows in their bounds.
+struct RowBounds {
     /// For the length of the weights.
-    length: f32,
+    length: Vec<f32>,
     /// For what rounding changes of the weights.
-    rounding: f32,
+    rounding: Vec<f32>,
 }
 
-/// The active features of every row; `None` where the selection needs all values or the machine has no bf16 tiles.
-pub(super) fn encode(
-    kernel: Kernel,
-    x: &Rows,
-    w: &Tensor,
-    norms: &WeightNorms,
-    spec: &EncoderSpec<'_>,
-) -> Option<Sparse> {
-    let tiles = Bf16Tiles::new(kernel)?;
-    let zeros;
-    let thresholds = match spec.select {
-        Select::Above(thresholds) => thresholds,
-        Select::Positive => {
-            zeros = vec![0.0; w.n_rows()];
-            &zeros
-        }
-        Select::TopK(_) => return None,
-    };
-    let k = x.d();
-    let chunks = k.div_ceil(KC);
-    let depth = kernel.bf16_depth(k.min(KC)) + k.min(KC) + 2 * chunks;
-    let accumulation = depth as f32 * U * 1.01;
-    let row_bounds: Vec<RowBound> = (0..x.n())
-        .into_par_iter()
-        .map(|row| {
+impl RowBounds {
+    /// `depth`: roundings between a product and the sum that it ends up in, those of both passes together.
+    fn new(kernel: Kernel, x: &Rows, depth: usize) -> Self {
+        let accumulation = depth as f32 * U * 1.01;
+        let bounds = (0..x.n()).into_par_iter().with_min_len(16).map(|row| {
             let mut norms = [0f32; 2];
             norms_of(kernel, x.row(row), &mut norms);
             let [length, change] = norms;
             // |x^| is at most 2^-8 longer than |x|.
-            RowBound { length: (change + accumulation * length * 1.01) * UP, rounding: length * 1.01 }
-        })
-        .collect();
+            ((change + accumulation * length * 1.01) * UP, length * 1.01)
+        });
+        let (length, rounding) = bounds.unzip();
+        RowBounds { length, rounding }
+    }
 
+    /// Those of a piece, padded with zeros.
+    fn of(&self, piece: Piece) -> [[f32; MAX_WIDTH]; 2] {
+        [&self.length, &self.rounding].map(|all| {
+            let mut some = [0f32; MAX_WIDTH];
+            some[..piece.t].copy_from_slice(&all[piece.t0..][..piece.t]);
+            some
+        })
+    }
+}
+
+/// The active features of every row. The first pass runs on `tiles` that round both operands to bf16.
+pub(super) fn encode<T: Tiles>(tiles: T, x: &Rows, w: &Tensor, norms: &WeightNorms, spec: &EncoderSpec<'_>) -> Sparse {
+    let kernel = tiles.kernel();
+    let k = x.d();
+    let depth = kernel.bf16_depth(k.min(KC)) + k.min(KC) + 2 * k.div_ceil(KC);
+    let bounds = RowBounds::new(kernel, x, depth);
     let packed = Packed::new(tiles, x, None);
-    let blocks: Vec<Vec<(u32, u32)>> = gemm::blocks(x.n(), w.n_rows())
-        .map_init(Vec::new, |dots, block| {
-            gemm::multiply(&packed, w, block, dots);
-            let n0 = block.n0;
-            let features = Features {
-                length: &norms.length[n0..][..block.n],
-                rounding: &norms.rounding[n0..][..block.n],
-                bias: &spec.bias[n0..][..block.n],
-                gain: spec.gain.map(|gain| &gain[n0..][..block.n]),
-                threshold: &thresholds[n0..][..block.n],
-                scale: spec.scale,
-            };
-            let mut candidates = Vec::new();
-            for (row, dots) in (block.t0..).zip(dots.chunks_exact_mut(block.n)) {
-                upper_excess(kernel, dots, &features, &row_bounds[row]);
-                // A NaN is no reason to drop a feature: the exact value decides.
-                let possible = dots.iter().zip(n0..).filter(|(excess, _)| **excess > 0.0 || excess.is_nan());
-                candidates.extend(possible.map(|(_, id)| (row as u32, id as u32)));
-            }
-            candidates
+    let candidates: Vec<Vec<Candidate>> = tasks(x.n(), w.n_rows(), &spec.select)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(rows, blocks)| {
+            let mut possible = Possible::new(rows, spec.select);
+            T::with_scratch(|Scratch { weights, sums: [sums, _], chunk, .. }| {
+                for block in blocks {
+                    gemm::multiply(&packed, w, block, weights, chunk, sums);
+                    for (piece, begin) in gemm::pieces(&packed, block) {
+                        let dots = &mut sums.as_mut_slice()[begin..];
+                        possible.take(kernel, piece, dots, norms, bounds.of(piece), spec);
+                    }
+                }
+            });
+            possible.finish(spec.select)
         })
         .collect();
 
     let mut by_row: Vec<Vec<u32>> = vec![Vec::new(); x.n()];
-    blocks.iter().flatten().for_each(|(row, id)| by_row[*row as usize].push(*id));
+    candidates.iter().flatten().for_each(|candidate| by_row[candidate.row as usize].push(candidate.id));
     let active: Vec<Vec<Active>> = by_row
         .par_iter()
         .enumerate()
@@ -146,7 +139,7 @@ pub(super) fn encode(
                     for (&id, dot) in ids.iter().zip(sums) {
                         let h = spec.scale.mul_add(dot, spec.bias[id as usize]);
                         let value = spec.gain.map_or(h, |gain| h * gain[id as usize]);
-                        if value > thresholds[id as usize] && value > 0.0 {
+                        if value > threshold_of(spec.select, id as usize) && value > 0.0 {
                             active.push(Active { row: row as u32, id, value });
                         }
                     }
@@ -156,32 +149,152 @@ pub(super) fn encode(
         )
         .collect();
     let candidates = by_row.iter().map(Vec::len).sum();
-    Some(Sparse { candidates, ..gather(x.n(), &active, spec) })
+    Sparse { candidates, ..gather(x.n(), &active, spec) }
 }
 
-/// The features of a block.
-struct Features<'a> {
-    length: &'a [f32],
-    rounding: &'a [f32],
-    bias: &'a [f32],
-    gain: Option<&'a [f32]>,
-    threshold: &'a [f32],
+/// What a feature's value must exceed.
+fn threshold_of(select: Select<'_>, id: usize) -> f32 {
+    if let Select::Above(thresholds) = select { thresholds[id] } else { 0.0 }
+}
+
+/// A feature that may be active, with what its value is at the least and at the most.
+#[derive(Clone, Copy)]
+struct Candidate {
+    row: u32,
+    id: u32,
+    lower: f32,
+    upper: f32,
+}
+
+/// The candidates of a task so far.
+struct Possible {
+    rows: std::ops::Range<usize>,
+    candidates: Vec<Candidate>,
+    /// By row, what a value surely needs to be among the `k` largest: the `k`th largest of the lower bounds.
+    floors: Vec<f32>,
+    /// Number of candidates from which on they are gone through for what is no longer possible.
+    limit: usize,
+}
+
+impl Possible {
+    fn new(rows: std::ops::Range<usize>, select: Select<'_>) -> Self {
+        let mut possible = Possible { floors: vec![0.0; rows.len()], rows, candidates: Vec::new(), limit: usize::MAX };
+        if let Select::TopK(k) = select {
+            possible.limit = possible.enough(k);
+        }
+        possible
+    }
+
+    fn enough(&self, k: usize) -> usize {
+        k.saturating_add(16).saturating_mul(2 * self.rows.len())
+    }
+
+    /// Dot products of the first pass of a piece, `[n][width]`; they become upper bounds.
+    fn take(
+        &mut self,
+        kernel: Kernel,
+        piece: Piece,
+        dots: &mut [f32],
+        norms: &WeightNorms,
+        rows: [[f32; MAX_WIDTH]; 2],
+        spec: &EncoderSpec<'_>,
+    ) {
+        let first = piece.t0 - self.rows.start;
+        let mut floors = [0f32; MAX_WIDTH];
+        floors[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
+        for (id, dots) in (piece.n0..piece.n0 + piece.n).zip(dots.chunks_exact_mut(piece.width)) {
+            let feature = Feature {
+                length: norms.length[id],
+                rounding: norms.rounding[id],
+                scale: spec.scale,
+                bias: spec.bias[id],
+                gain: spec.gain.map_or(1.0, |gain| gain[id]),
+                threshold: threshold_of(spec.select, id).max(0.0) * (1.0 - U) - TINY,
+            };
+            let mut lower = [0f32; MAX_WIDTH];
+            let mut any = false;
+            bounds_of(kernel, dots, &mut lower, feature, &rows, &floors, &mut any);
+            if any {
+                for (at, (&upper, &lower)) in dots.iter().zip(&lower).take(piece.t).enumerate() {
+                    if is_possible(upper, feature.threshold, floors[at]) {
+                        self.candidates.push(Candidate { row: (piece.t0 + at) as u32, id: id as u32, lower, upper });
+                    }
+                }
+            }
+        }
+        if let Select::TopK(k) = spec.select && self.candidates.len() > self.limit {
+            self.forget(k);
+            self.limit = self.candidates.len().saturating_add(self.enough(k) / 2);
+        }
+    }
+
+    /// Drops what is surely not among the `k` largest of its row.
+    fn forget(&mut self, k: usize) {
+        if k == 0 {
+            self.candidates.clear();
+        }
+        self.candidates.sort_unstable_by(|a, b| a.row.cmp(&b.row).then(b.lower.total_cmp(&a.lower)));
+        for row in self.candidates.chunk_by(|a, b| a.row == b.row) {
+            if let Some(last) = row.get(k - 1) {
+                let floor = &mut self.floors[last.row as usize - self.rows.start];
+                *floor = floor.max(last.lower);
+            }
+        }
+        let (floors, start) = (&self.floors, self.rows.start);
+        self.candidates.retain(|candidate| !(candidate.upper < floors[candidate.row as usize - start]));
+    }
+
+    fn finish(mut self, select: Select<'_>) -> Vec<Candidate> {
+        if let Select::TopK(k) = select {
+            self.forget(k);
+        }
+        self.candidates
+    }
+}
+
+/// A NaN is no reason to drop a feature: the exact value decides.
+#[inline(always)]
+fn is_possible(upper: f32, threshold: f32, floor: f32) -> bool {
+    !(upper <= threshold) & !(upper < floor)
+}
+
+/// One feature of an encoder.
+#[derive(Clone, Copy)]
+struct Feature {
+    length: f32,
+    rounding: f32,
     scale: f32,
+    bias: f32,
+    gain: f32,
+    /// Rounded down.
+    threshold: f32,
 }
 
 vectorized! {
-    /// Dot products of the first pass to how far above its threshold (and above zero) a value may be at the most.
-    fn upper_excess(dots: &mut [f32], features: &Features<'_>, row: &RowBound) {
-        let Features { length, rounding, bias, gain, threshold, scale } = *features;
-        for j in 0..dots.len() {
-            let gain = gain.map_or(1.0, |gain| gain[j]);
-            let bound = (length[j] * row.length + rounding[j] * row.rounding) * UP + TINY;
-            let (product, bias) = (scale * dots[j], bias[j]);
+    /// Dot products of the first pass of one feature with some rows to what its values are at the most, and at the least
+    /// (never NaN); and whether any of them may be active.
+    fn bounds_of(
+        dots: &mut [f32],
+        lower: &mut [f32; MAX_WIDTH],
+        feature: Feature,
+        rows: &[[f32; MAX_WIDTH]; 2],
+        floors: &[f32; MAX_WIDTH],
+        any: &mut bool,
+    ) {
+        let Feature { length, rounding, scale, bias, gain, threshold } = feature;
+        let [row_length, row_rounding] = rows;
+        let mut possible = 0u32;
+        for j in 0..dots.len().min(MAX_WIDTH) {
+            let bound = (length * row_length[j] + rounding * row_rounding[j]) * UP + TINY;
+            let product = scale * dots[j];
             let value = (product + bias) * gain;
             // The last term covers the roundings of the values themselves, here and in f32.
-            let error = (scale.abs() * bound + 8.0 * U * (product.abs() + bias.abs())) * gain.abs() * UP;
-            dots[j] = value + error - threshold[j].max(0.0) * (1.0 - U) + TINY;
+            let error = (scale.abs() * bound + 8.0 * U * (product.abs() + bias.abs())) * gain.abs() * UP + TINY;
+            dots[j] = value + error;
+            lower[j] = f32::max(value - error, f32::NEG_INFINITY);
+            possible |= u32::from(is_possible(dots[j], threshold, floors[j]));
         }
+        *any = possible != 0;
     }
 }
 
@@ -228,8 +341,13 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::super::encode::dense;
+    use super::super::tiles::{Bf16Tiles, F32Tiles};
     use super::*;
     use crate::Bytes;
+
+    fn same(found: &Sparse, expected: &Sparse) -> bool {
+        found.ptr == expected.ptr && found.ids == expected.ids && found.vals == expected.vals
+    }
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         let hash = |i: u32| {
@@ -250,8 +368,13 @@ mod tests {
         }
     }
 
-    fn kernels() -> impl Iterator<Item = Kernel> {
-        Kernel::available().filter(|kernel| Bf16Tiles::new(*kernel).is_some())
+    /// Both ways to a first pass: with instructions for pairs of bf16, and, so that the bounds are tested on every
+    /// machine, with rounded f32.
+    fn screened(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Vec<Sparse> {
+        let norms = WeightNorms::new(kernel, w);
+        let rounded = F32Tiles { kernel, precision: Precision::Bf16 };
+        let pairs = Bf16Tiles::new(kernel).map(|tiles| encode(tiles, x, w, &norms, spec));
+        [encode(rounded, x, w, &norms, spec)].into_iter().chain(pairs).collect()
     }
 
     #[test]
@@ -262,17 +385,15 @@ mod tests {
             let thresholds: Vec<f32> = numbers(d_sae, 5).iter().map(|t| (d as f32).sqrt() * (t + 1.0)).collect();
             for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
                 let w = stored(&numbers(d_sae * d, 2), vec![d_sae, d], dtype);
-                for select in [Select::Above(&thresholds), Select::Positive] {
+                for select in [Select::Above(&thresholds), Select::Positive, Select::TopK(1), Select::TopK(20)] {
                     for gain in [None, Some(&gain[..])] {
                         let spec = EncoderSpec { scale: 1.7, bias: &bias, gain, select };
-                        for kernel in kernels() {
+                        for kernel in Kernel::available() {
                             let expected = dense(kernel, &x, &w, &spec);
-                            let found = encode(kernel, &x, &w, &WeightNorms::new(kernel, &w), &spec).unwrap();
-                            assert!(found.candidates >= found.ids.len());
-                            assert_eq!(found.vals.len(), expected.vals.len(), "{kernel:?} {dtype:?}");
-                            assert!(
-                                found.ptr == expected.ptr && found.ids == expected.ids && found.vals == expected.vals
-                            );
+                            for found in screened(kernel, &x, &w, &spec) {
+                                assert!(found.candidates >= found.ids.len());
+                                assert!(same(&found, &expected), "{kernel:?} {dtype:?} {select:?}");
+                            }
                         }
                     }
                 }
@@ -298,7 +419,7 @@ mod tests {
         }
         let x = Rows::from_vec(n, d, x);
         let bias = vec![0.0; d_sae];
-        for kernel in kernels() {
+        for kernel in Kernel::available() {
             let all =
                 dense(kernel, &x, &w, &EncoderSpec { scale: 1.0, bias: &bias, gain: None, select: Select::Positive });
             for nudge in [-1i32, 0, 1] {
@@ -309,12 +430,18 @@ mod tests {
                 }
                 let spec = EncoderSpec { scale: 1.0, bias: &bias, gain: None, select: Select::Above(&thresholds) };
                 let expected = dense(kernel, &x, &w, &spec);
-                let found = encode(kernel, &x, &w, &WeightNorms::new(kernel, &w), &spec).unwrap();
                 assert!(!expected.ids.is_empty() || nudge > 0);
-                assert!(
-                    found.ptr == expected.ptr && found.ids == expected.ids && found.vals == expected.vals,
-                    "{nudge}"
-                );
+                for found in screened(kernel, &x, &w, &spec) {
+                    assert!(same(&found, &expected), "{kernel:?} {nudge}");
+                }
+            }
+            // The last of the k largest is hardly apart from the next.
+            for k in [1, 5, 40] {
+                let spec = EncoderSpec { scale: 1.0, bias: &bias, gain: None, select: Select::TopK(k) };
+                let expected = dense(kernel, &x, &w, &spec);
+                for found in screened(kernel, &x, &w, &spec) {
+                    assert!(same(&found, &expected), "{kernel:?} top {k}");
+                }
             }
         }
     }
@@ -327,9 +454,30 @@ mod tests {
         // About three standard deviations: one feature in a thousand.
         let thresholds = vec![(d as f32 / 9.0).sqrt() * 3.0; d_sae];
         let spec = EncoderSpec { scale: 1.0, bias: &vec![0.0; d_sae], gain: None, select: Select::Above(&thresholds) };
-        for kernel in kernels() {
-            let found = encode(kernel, &x, &w, &WeightNorms::new(kernel, &w), &spec).unwrap();
-            assert!(found.candidates < n * d_sae / 100, "{kernel:?}: {} of {}", found.candidates, n * d_sae);
+        let top = EncoderSpec { select: Select::TopK(3), ..spec };
+        for kernel in Kernel::available() {
+            for (spec, most) in [(&spec, n * d_sae / 100), (&top, 3 * 5 * n)] {
+                for found in screened(kernel, &x, &w, spec) {
+                    assert!(found.candidates < most, "{kernel:?}: {} of {}", found.candidates, n * d_sae);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_values_at_the_edge_of_top_k_go_to_the_smaller_id() {
+        let (n, d, d_sae) = (3, 40, 700);
+        let x = Rows::from_vec(n, d, numbers(n * d, 1));
+        // Every row of weights stands there seven times.
+        let w: Vec<f32> = (0..d_sae).flat_map(|j| numbers(d, 2 + j as u32 % 100)).collect();
+        let w = stored(&w, vec![d_sae, d], Dtype::Bf16);
+        let spec = EncoderSpec { scale: 1.0, bias: &vec![0.0; d_sae], gain: None, select: Select::TopK(17) };
+        for kernel in Kernel::available() {
+            let expected = dense(kernel, &x, &w, &spec);
+            assert_eq!(expected.ids[..3], expected.ids[1..4].iter().map(|id| id - 100).collect::<Vec<_>>());
+            for found in screened(kernel, &x, &w, &spec) {
+                assert!(same(&found, &expected));
+            }
         }
     }
 }

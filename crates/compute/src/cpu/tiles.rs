@@ -2,19 +2,22 @@
 
 #![allow(unsafe_code)] // what `vectorized` expands to
 
+use std::cell::RefCell;
+
 use half::f16;
 
 use super::Precision;
 use super::kernel::{Kernel, View, vectorized};
+use super::transpose::Word;
 use crate::Dtype;
 
-/// Columns of weights in a chunk: a multiple of every block length, small enough for the rows of a tile to stay in L1.
+/// Columns of weights in a chunk, whose sum is a chain of its own: a multiple of every block length.
 pub(super) const KC: usize = 768;
 
 /// Operands of one kind and the kernel for them. A `Number` holds `PER` consecutive columns of a row.
 pub(super) trait Tiles: Copy + Sync {
     /// What the kernel multiplies.
-    type Number: Copy + Default + Send + Sync;
+    type Number: Word + 'static;
     /// Columns in a number.
     const PER: usize;
     /// Rows are padded with zeros to a multiple of this many numbers.
@@ -26,18 +29,86 @@ pub(super) trait Tiles: Copy + Sync {
     fn rows(self) -> usize;
     /// Rows of `x` in a tile; it may also be half of them.
     fn width(self) -> usize;
-    /// `rows [n, k]` side by side: `panel [k / PER, width]`. The padding is already zero.
-    fn pack(self, rows: &[f32], k: usize, width: usize, panel: &mut [Self::Number]);
-    /// A piece of a stored row of weights; what is beyond it in `dst` is set to zero.
-    fn unpack(self, dtype: Dtype, src: &[u8], dst: &mut [Self::Number]);
-    /// `out[r, c] = sum over i of w[r, i] * x[i, c]` for `rows()` rows of `w` and `width` columns of `x`.
-    fn tile(self, width: usize, len: usize, x: View<'_, Self::Number>, w: View<'_, Self::Number>, out: &mut [f32]);
+    /// Numbers of a row of weights that are unpacked at a time: whole blocks of the stored type, a divisor of those in a
+    /// chunk, and so few that a panel of `x` stays in the first-level cache with them.
+    fn step(self, stored: Dtype) -> usize;
+    /// A row of `x`; what is beyond it in `numbers` is set to zero.
+    fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
+    /// Columns of `x` side by side, `[n, width]`, as they stand in a panel: `n` divided by `PER`, rounded up, times `width`
+    /// numbers.
+    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [Self::Number]);
+    /// A piece of a stored row of weights; what is beyond it in `numbers` is set to zero.
+    fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [Self::Number]);
+    /// `out[r, c] += sum over i of w[r, i] * x[i, c]` for `rows()` rows of `w` and `width` columns of `x`; instead of what
+    /// is in `out`, zero is where the `first` part of a chunk begins.
+    fn tile(
+        self,
+        first: bool,
+        width: usize,
+        len: usize,
+        x: &[Self::Number],
+        w: View<'_, Self::Number>,
+        out: &mut [f32],
+    );
     /// Called on a thread before and after a batch of tiles.
     fn prepare(self, _begin: bool) {}
+    /// Lends this thread's scratch memory. Must not be called inside itself.
+    fn with_scratch<R>(f: impl FnOnce(&mut Scratch<Self::Number>) -> R) -> R;
 
     /// Numbers in a row of `k` columns, padding included.
     fn numbers(k: usize) -> usize {
         k.div_ceil(Self::PER).next_multiple_of(Self::PAD)
+    }
+}
+
+/// Memory that a thread keeps between tasks: fresh memory would cost page faults.
+#[derive(Default)]
+pub(super) struct Scratch<N> {
+    /// Unpacked weights, `[rows, step]`.
+    pub weights: Lines<N>,
+    /// Sums of up to two products.
+    pub sums: [Lines<f32>; 2],
+    /// Sums of a chunk that are still to be added to others.
+    pub chunk: Lines<f32>,
+    /// Rows of `x` or of a product.
+    pub rows: [Lines<f32>; 2],
+    /// Rows of `x` to be packed.
+    pub numbers: Lines<N>,
+}
+
+/// Bytes of a cache line: a vector or a row of a tile that lies across two of them takes twice as long to load.
+const LINE: usize = 64;
+
+/// Numbers that begin with a cache line.
+#[derive(Default)]
+pub(super) struct Lines<T> {
+    data: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Word> Lines<T> {
+    /// `len` numbers, whatever they are.
+    pub(super) fn resize(&mut self, len: usize) -> &mut [T] {
+        if self.data.len() < len + LINE / size_of::<T>() {
+            *self = Lines::zeros(len);
+        }
+        self.len = len;
+        &mut self.data[self.start..][..len]
+    }
+
+    /// `len` zeros.
+    pub(super) fn zeros(len: usize) -> Self {
+        let data = vec![T::default(); len + LINE / size_of::<T>()];
+        Lines { start: data.as_ptr().align_offset(LINE), len, data }
+    }
+
+    pub(super) fn as_slice(&self) -> &[T] {
+        &self.data[self.start..][..self.len]
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.data[self.start..][..self.len]
     }
 }
 
@@ -65,20 +136,45 @@ impl Tiles for F32Tiles {
         self.kernel.width()
     }
 
-    fn pack(self, rows: &[f32], k: usize, width: usize, panel: &mut [f32]) {
-        pack_f32(self.kernel, rows, k, width, self.precision == Precision::Bf16, panel);
+    fn step(self, stored: Dtype) -> usize {
+        if 192 % stored.block_len() == 0 { 192 } else { 256 }
     }
 
-    fn unpack(self, dtype: Dtype, src: &[u8], dst: &mut [f32]) {
-        let n = src.len() / dtype.block_bytes() * dtype.block_len();
-        unpack_f32(self.kernel, dtype, src, self.precision, &mut dst[..n]);
+    fn convert(self, row: &[f32], numbers: &mut [f32]) {
+        let (numbers, rest) = numbers.split_at_mut(row.len());
+        numbers.copy_from_slice(row);
+        rest.fill(0.0);
         if self.precision == Precision::Bf16 {
-            swap_pairs(&mut dst[..n]);
+            round_and_swap(self.kernel, 1, numbers);
         }
     }
 
-    fn tile(self, width: usize, len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
-        self.kernel.tile(width, len, x, w, out);
+    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [f32]) {
+        numbers.copy_from_slice(columns);
+        if self.precision == Precision::Bf16 {
+            round_and_swap(self.kernel, width, numbers);
+        }
+    }
+
+    fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [f32]) {
+        let n = src.len() / dtype.block_bytes() * dtype.block_len();
+        let (numbers, rest) = numbers.split_at_mut(n);
+        rest.fill(0.0);
+        if self.precision == Precision::Bf16 {
+            unpack_f32(self.kernel, dtype, src, Precision::F32, numbers);
+            round_and_swap(self.kernel, 1, numbers);
+        } else {
+            unpack_f32(self.kernel, dtype, src, self.precision, numbers);
+        }
+    }
+
+    fn tile(self, first: bool, width: usize, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
+        self.kernel.tile(first, width, len, x, w, out);
+    }
+
+    fn with_scratch<R>(f: impl FnOnce(&mut Scratch<f32>) -> R) -> R {
+        thread_local!(static SCRATCH: RefCell<Scratch<f32>> = RefCell::default());
+        SCRATCH.with_borrow_mut(f)
     }
 }
 
@@ -112,28 +208,42 @@ impl Tiles for Bf16Tiles {
         32
     }
 
-    fn pack(self, rows: &[f32], k: usize, width: usize, panel: &mut [u32]) {
-        pack_bf16(self.kernel, rows, k, width, panel);
+    fn step(self, _stored: Dtype) -> usize {
+        self.kernel.bf16_step()
     }
 
-    fn unpack(self, dtype: Dtype, src: &[u8], dst: &mut [u32]) {
+    fn convert(self, row: &[f32], numbers: &mut [u32]) {
+        round_pairs(self.kernel, row, numbers);
+        numbers[row.len().div_ceil(2)..].fill(0);
+    }
+
+    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [u32]) {
+        pair_columns(self.kernel, width, columns, numbers);
+    }
+
+    fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [u32]) {
         let n = src.len() / dtype.block_bytes() * dtype.block_len();
         if dtype == Dtype::Bf16 && n.is_multiple_of(2) {
-            copy_pairs(self.kernel, src, dst);
+            copy_pairs(self.kernel, src, numbers);
         } else {
             let mut wide = [0f32; KC];
             unpack_f32(self.kernel, dtype, src, Precision::F32, &mut wide[..n]);
-            round_pairs(self.kernel, &wide[..n], dst);
+            round_pairs(self.kernel, &wide[..n], numbers);
         }
-        dst[n.div_ceil(2)..].fill(0);
+        numbers[n.div_ceil(2)..].fill(0);
     }
 
-    fn tile(self, width: usize, len: usize, x: View<'_, u32>, w: View<'_, u32>, out: &mut [f32]) {
-        self.kernel.tile_bf16(width, len, x, w, out);
+    fn tile(self, first: bool, width: usize, len: usize, x: &[u32], w: View<'_, u32>, out: &mut [f32]) {
+        self.kernel.tile_bf16(first, width, len, x, w, out);
     }
 
     fn prepare(self, begin: bool) {
         self.kernel.prepare_bf16(begin);
+    }
+
+    fn with_scratch<R>(f: impl FnOnce(&mut Scratch<u32>) -> R) -> R {
+        thread_local!(static SCRATCH: RefCell<Scratch<u32>> = RefCell::default());
+        SCRATCH.with_borrow_mut(f)
     }
 }
 
@@ -147,31 +257,24 @@ pub(super) fn round_to_bf16(x: f32) -> f32 {
     if x.is_nan() { x } else { f32::from_bits(rounded) }
 }
 
-/// The instructions add the odd column of a pair before the even one: so does every kernel.
-#[inline(always)]
-fn swap_pairs(row: &mut [f32]) {
-    for pair in row.chunks_exact_mut(2) {
-        pair.swap(0, 1);
-    }
-}
-
-/// Columns that are turned together: what is written stays in the first-level cache.
-const TOGETHER: usize = 16;
-
 vectorized! {
-    /// `rows [n, k]` to `panel [k, width]`; for bf16 rounded, and the columns of each pair exchanged.
-    fn pack_f32(rows: &[f32], k: usize, width: usize, bf16: bool, panel: &mut [f32]) {
-        for (from, panel) in (0..k).step_by(TOGETHER).zip(panel.chunks_mut(TOGETHER * width)) {
-            for (c, row) in rows.chunks_exact(k).enumerate() {
-                let mut columns = [0f32; TOGETHER];
-                let columns = &mut columns[..TOGETHER.min(k - from)];
-                columns.copy_from_slice(&row[from..][..columns.len()]);
-                if bf16 {
-                    columns.iter_mut().for_each(|x| *x = round_to_bf16(*x));
-                    swap_pairs(columns);
+    /// Rounds to bf16, and exchanges the numbers of each pair of rows of `width`, the last row apart where it has no
+    /// partner: the instructions for pairs add the odd column before the even one, and so does every kernel.
+    fn round_and_swap(width: usize, numbers: &mut [f32]) {
+        if width == 1 {
+            let (pairs, rest) = numbers.as_chunks_mut::<2>();
+            for pair in pairs {
+                *pair = [round_to_bf16(pair[1]), round_to_bf16(pair[0])];
+            }
+            rest.iter_mut().for_each(|x| *x = round_to_bf16(*x));
+        } else {
+            for pair in numbers.chunks_mut(2 * width) {
+                let (even, odd) = pair.split_at_mut(width);
+                if odd.is_empty() {
+                    even.iter_mut().for_each(|x| *x = round_to_bf16(*x));
                 }
-                for (x, out) in columns.iter().zip(panel[c..].iter_mut().step_by(width)) {
-                    *out = *x;
+                for (even, odd) in even.iter_mut().zip(odd) {
+                    (*even, *odd) = (round_to_bf16(*odd), round_to_bf16(*even));
                 }
             }
         }
@@ -179,15 +282,15 @@ vectorized! {
 }
 
 vectorized! {
-    /// `rows [n, k]` to `panel [k / 2, width]` of pairs.
-    fn pack_bf16(rows: &[f32], k: usize, width: usize, panel: &mut [u32]) {
-        for (from, panel) in (0..k).step_by(2 * TOGETHER).zip(panel.chunks_mut(TOGETHER * width)) {
-            for (c, row) in rows.chunks_exact(k).enumerate() {
-                let mut pairs = [0u32; TOGETHER];
-                to_pairs(&row[from..k.min(from + 2 * TOGETHER)], &mut pairs);
-                for (pair, out) in pairs.iter().zip(panel[c..].iter_mut().step_by(width)) {
-                    *out = *pair;
-                }
+    /// Rows of `width` to rows of pairs, each of two of them.
+    fn pair_columns(width: usize, columns: &[f32], pairs: &mut [u32]) {
+        for (pairs, columns) in pairs.chunks_exact_mut(width).zip(columns.chunks(2 * width)) {
+            let (even, odd) = columns.split_at(width);
+            for (pair, even) in pairs.iter_mut().zip(even) {
+                *pair = round_to_bf16(*even).to_bits() >> 16;
+            }
+            for (pair, odd) in pairs.iter_mut().zip(odd) {
+                *pair |= round_to_bf16(*odd).to_bits() & 0xffff_0000;
             }
         }
     }
@@ -223,12 +326,11 @@ vectorized! {
 }
 
 vectorized! {
-    /// Stored numbers to f32, rounded as the precision says.
+    /// Stored numbers to f32, rounded to f16 where the precision says so.
     pub(super) fn unpack_f32(dtype: Dtype, src: &[u8], precision: Precision, dst: &mut [f32]) {
         dtype.dequantize(src, dst);
         match precision {
             Precision::F16 if dtype != Dtype::F16 => dst.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
-            Precision::Bf16 => dst.iter_mut().for_each(|x| *x = round_to_bf16(*x)),
             _ => {}
         }
     }
@@ -248,6 +350,34 @@ mod tests {
             let expected = if exact.is_subnormal() { 0.0f32.copysign(exact) } else { exact };
             let rounded = round_to_bf16(x);
             assert!(rounded.to_bits() == expected.to_bits() || (x.is_nan() && rounded.is_nan()), "{x}");
+        }
+    }
+
+    #[test]
+    fn columns_become_what_their_rows_become() {
+        let (n, width) = (7, 16);
+        let rows: Vec<f32> = (0..n * width).map(|i| (i * 37 % 101) as f32 * 0.731 - 30.0).collect();
+        let columns: Vec<f32> = (0..n * width).map(|i| rows[i % width * n + i / width]).collect();
+        fn check<T: Tiles>(tiles: T, n: usize, width: usize, rows: &[f32], columns: &[f32])
+        where
+            T::Number: PartialEq + std::fmt::Debug,
+        {
+            let numbers = n.div_ceil(T::PER);
+            let mut panel = vec![T::Number::default(); numbers * width];
+            tiles.convert_columns(width, columns, &mut panel);
+            for (c, row) in rows.chunks_exact(n).enumerate() {
+                let mut expected = vec![T::Number::default(); T::numbers(n)];
+                tiles.convert(row, &mut expected);
+                let found: Vec<_> = panel[c..].iter().step_by(width).copied().collect();
+                assert_eq!(found, expected[..numbers]);
+            }
+        }
+        for kernel in Kernel::available() {
+            check(F32Tiles { kernel, precision: Precision::F32 }, n, width, &rows, &columns);
+            check(F32Tiles { kernel, precision: Precision::Bf16 }, n, width, &rows, &columns);
+            if let Some(tiles) = Bf16Tiles::new(kernel) {
+                check(tiles, n, width, &rows, &columns);
+            }
         }
     }
 

@@ -9,9 +9,16 @@ use std::sync::OnceLock;
 /// # Safety
 /// AVX-512F; `x` holds `len` rows of `16 * V`, `w` 12 rows of `len`, `out` `12 * 16 * V` numbers.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile_avx512<const V: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
-    let mut sums = [[_mm512_setzero_ps(); V]; 12];
-    let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
+pub(super) unsafe fn tile_avx512<const V: usize>(
+    first: bool,
+    len: usize,
+    x: &[f32],
+    w: View<'_, f32>,
+    out: &mut [f32],
+) {
+    // SAFETY: `out` holds 12 rows of 16 * V numbers.
+    let mut sums = unsafe { sums_avx512::<V>(first, out) };
+    let (mut at, w_at) = (x.as_ptr(), w.data.as_ptr());
     for i in 0..len {
         let mut xs = [_mm512_setzero_ps(); V];
         for (v, x) in xs.iter_mut().enumerate() {
@@ -25,7 +32,7 @@ pub(super) unsafe fn tile_avx512<const V: usize>(len: usize, x: View<'_, f32>, w
                 sums[v] = _mm512_fmadd_ps(w, xs[v], sums[v]);
             }
         }
-        at = at.wrapping_add(x.stride);
+        at = at.wrapping_add(16 * V);
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
@@ -33,6 +40,32 @@ pub(super) unsafe fn tile_avx512<const V: usize>(len: usize, x: View<'_, f32>, w
             unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((r * V + v) * 16), sum) };
         }
     }
+}
+
+/// Sums to go on from.
+///
+/// # Safety
+/// AVX-512F; `out` holds `12 * 16 * V` numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn sums_avx512<const V: usize>(first: bool, out: &[f32]) -> [[__m512; V]; 12] {
+    let mut sums = [[_mm512_setzero_ps(); V]; 12];
+    if !first {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { _mm512_loadu_ps(out.as_ptr().add((r * V + v) * 16)) };
+            }
+        }
+    }
+    sums
+}
+
+/// Asks for a cache line, if there is one.
+#[inline]
+pub(super) fn prefetch(line: *const i8) {
+    // SAFETY: a hint, which may name any address; SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
 }
 
 /// Whether there are instructions for pairs of bf16 and they are chains of fused multiply-adds, the odd number first, as
@@ -75,11 +108,18 @@ unsafe fn is_chained(seed: u32) -> bool {
 /// # Safety
 /// AVX-512F and BF16; `x` holds `len` rows of `16 * V` pairs, `w` 12 rows of `len`, `out` `12 * 16 * V` numbers.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn tile_avx512_bf16<const V: usize>(len: usize, x: View<'_, u32>, w: View<'_, u32>, out: &mut [f32]) {
+pub(super) unsafe fn tile_avx512_bf16<const V: usize>(
+    first: bool,
+    len: usize,
+    x: &[u32],
+    w: View<'_, u32>,
+    out: &mut [f32],
+) {
     // SAFETY: both are 64 bytes in which every bit pattern is valid.
     let pairs = |x: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(x) };
-    let mut sums = [[_mm512_setzero_ps(); V]; 12];
-    let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
+    // SAFETY: `out` holds 12 rows of 16 * V numbers.
+    let mut sums = unsafe { sums_avx512::<V>(first, out) };
+    let (mut at, w_at) = (x.as_ptr(), w.data.as_ptr());
     for i in 0..len {
         let mut xs = [_mm512_setzero_si512(); V];
         for (v, x) in xs.iter_mut().enumerate() {
@@ -93,7 +133,7 @@ pub(super) unsafe fn tile_avx512_bf16<const V: usize>(len: usize, x: View<'_, u3
                 sums[v] = _mm512_dpbf16_ps(sums[v], pairs(w), pairs(xs[v]));
             }
         }
-        at = at.wrapping_add(x.stride);
+        at = at.wrapping_add(16 * V);
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
@@ -106,9 +146,24 @@ pub(super) unsafe fn tile_avx512_bf16<const V: usize>(len: usize, x: View<'_, u3
 /// # Safety
 /// AVX2 and FMA; `x` holds `len` rows of `8 * V`, `w` 6 rows of `len`, `out` `6 * 8 * V` numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2<const V: usize>(len: usize, x: View<'_, f32>, w: View<'_, f32>, out: &mut [f32]) {
+pub(super) unsafe fn tile_avx2<const V: usize>(
+    first: bool,
+    len: usize,
+    x: &[f32],
+    w: View<'_, f32>,
+    out: &mut [f32],
+) {
     let mut sums = [[_mm256_setzero_ps(); V]; 6];
-    let (mut at, w_at) = (x.data.as_ptr(), w.data.as_ptr());
+    // Plain loops over indices known to the compiler: an iterator over all sums keeps them in memory, not in registers.
+    if !first {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: `out` holds 6 rows of 8 * V numbers.
+                *sum = unsafe { _mm256_loadu_ps(out.as_ptr().add((r * V + v) * 8)) };
+            }
+        }
+    }
+    let (mut at, w_at) = (x.as_ptr(), w.data.as_ptr());
     for i in 0..len {
         let mut xs = [_mm256_setzero_ps(); V];
         for (v, x) in xs.iter_mut().enumerate() {
@@ -122,12 +177,39 @@ pub(super) unsafe fn tile_avx2<const V: usize>(len: usize, x: View<'_, f32>, w: 
                 sums[v] = _mm256_fmadd_ps(w, xs[v], sums[v]);
             }
         }
-        at = at.wrapping_add(x.stride);
+        at = at.wrapping_add(8 * V);
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: `out` holds 6 rows of 8 * V numbers.
             unsafe { _mm256_storeu_ps(out.as_mut_ptr().add((r * V + v) * 8), sum) };
+        }
+    }
+}
+
+/// `dst[j * dst_stride + i] = src[i * src_stride + j]` for 8 rows and 8 columns of words of 32 bits.
+///
+/// # Safety
+/// AVX; `src` and `dst` are valid for 8 rows of 8 words, their strides apart.
+#[target_feature(enable = "avx")]
+#[inline]
+pub(super) unsafe fn transpose_8x8(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize) {
+    // SAFETY: the caller's promise.
+    let row = |i: usize| unsafe { _mm256_loadu_ps(src.add(i * src_stride)) };
+    let pairs = |a: usize, b: usize| {
+        let (a, b) = (row(a), row(b));
+        (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+    };
+    let ((a0, a1), (b0, b1)) = (pairs(0, 1), pairs(2, 3));
+    let ((c0, c1), (d0, d1)) = (pairs(4, 5), pairs(6, 7));
+    let fours = |a: __m256, b: __m256| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
+    let ((e0, e1), (e2, e3)) = (fours(a0, b0), fours(a1, b1));
+    let ((f0, f1), (f2, f3)) = (fours(c0, d0), fours(c1, d1));
+    for (j, (low, high)) in [(e0, f0), (e1, f1), (e2, f2), (e3, f3)].into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            _mm256_storeu_ps(dst.add(j * dst_stride), _mm256_permute2f128_ps::<0x20>(low, high));
+            _mm256_storeu_ps(dst.add((j + 4) * dst_stride), _mm256_permute2f128_ps::<0x31>(low, high));
         }
     }
 }

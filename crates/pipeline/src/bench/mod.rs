@@ -238,7 +238,7 @@ mod tests {
         let count = |name: &str| bench.stages.iter().filter(|stage| stage.stage == name).count();
         // Two shapes in one type and one in two more, two numbers of tokens, two precisions.
         assert_eq!(count("gemm"), (2 + 2) * 2 * 2);
-        assert_eq!([count("attention"), count("rms_norm"), count("swiglu")], [2, 1, 2]);
+        assert_eq!([count("attention"), count("rms_norm"), count("mlp")], [2, 1, 2]);
         assert_eq!(bench.writing.rows, 50);
         let l0 = bench.encoding[0].l0;
         assert!((25.0..100.0).contains(&l0), "thresholds are made for 50: {l0}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llamascope_compute::{Cpu, Device, Dtype, EncoderSpec, Heads, Kernel, Norm, Precision, Select};
+use llamascope_compute::{Cpu, Device, Dtype, EncoderSpec, Heads, Kernel, Mlp, Norm, Precision, Select};
 use llamascope_record::run::RunWriter;
 use llamascope_record::{Span, SparseRows, Tokens};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::Error;
 /// One stage of a forward pass on one shape.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stage {
-    /// `gemm`, `attention`, `rms_norm`, `swiglu`.
+    /// `gemm`, `attention`, `rms_norm`, `mlp`.
     pub stage: &'static str,
     /// The shape.
     pub case: String,
@@ -104,7 +104,7 @@ pub(super) fn forward(
         stages.extend(attention(&devices.f32, shape, ceilings, watch)?);
         stages.push(rms_norm(&devices.f32, shape.d_model, ceilings, watch)?);
         for (precision, cpu) in devices.each() {
-            stages.push(swiglu(precision, cpu, shape, ceilings, watch)?);
+            stages.push(mlp(precision, cpu, shape, ceilings, watch)?);
         }
     }
     Ok(stages)
@@ -161,8 +161,8 @@ fn rms_norm(cpu: &Cpu, d: usize, ceilings: &Ceilings, watch: &Stopwatch<'_>) -> 
     })
 }
 
-/// Norm, both products and their activation, as one stage.
-fn swiglu(
+/// Norm, three products, the activation and the residual addition, as one stage.
+fn mlp(
     precision: Precision,
     cpu: &Cpu,
     shape: &ModelShape,
@@ -171,13 +171,13 @@ fn swiglu(
 ) -> Result<Stage, Error> {
     let &ModelShape { d_model, d_mlp, .. } = shape;
     let mut noise = Noise::new();
-    let x = cpu.upload(noise.rows(TOKENS, d_model));
-    let mut matrix = || cpu.matrix(&noise.matrix(Dtype::Bf16, d_mlp, d_model, (3.0 / d_model as f32).sqrt()));
-    let (gate, up) = (matrix(), matrix());
-    let seconds = watch.best(|| drop(cpu.norm_swiglu(&x, Norm { gain: None, eps: 1e-5 }, &gate, &up)))?;
-    let flops = 4.0 * (TOKENS * d_model * d_mlp) as f64;
-    let case = format!("{d_model}x{d_mlp} twice");
-    Ok(product("swiglu", case, "BF16", precision, TOKENS, (flops, seconds), ceilings))
+    let mut x = cpu.upload(noise.rows(TOKENS, d_model));
+    let mut matrix = |n: usize, k: usize| cpu.matrix(&noise.matrix(Dtype::Bf16, n, k, (3.0 / k as f32).sqrt()));
+    let (gate, up, down) = (matrix(d_mlp, d_model), matrix(d_mlp, d_model), matrix(d_model, d_mlp));
+    let norm = Norm { gain: None, eps: 1e-5 };
+    let seconds = watch.best(|| cpu.norm_mlp_add(&mut x, norm, Mlp { gate: &gate, up: &up, down: &down }))?;
+    let flops = 6.0 * (TOKENS * d_model * d_mlp) as f64;
+    Ok(product("mlp", format!("{d_model}x{d_mlp}"), "BF16", precision, TOKENS, (flops, seconds), ceilings))
 }
 
 pub(super) fn encoding(

@@ -195,6 +195,7 @@ fn assert_summaries_match_the_rows(run: &Run) {
         assert_eq!(summary.l0_max, rows.iter().map(|row| row.nnz as u64).max().unwrap());
         assert!((summary.l0_mean - nnz as f64 / rows.len() as f64).abs() < 1e-9);
         assert_eq!(summary.features_seen, seen.len() as u64);
+        assert!((nnz..=summary.rows * summary.d_sae as u64).contains(&summary.candidates), "{}", summary.candidates);
         assert_eq!(Some(&summary.fingerprint), fingerprint.of_layer(layer).as_ref());
         total += summary.rows;
     }

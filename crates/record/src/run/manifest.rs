@@ -183,6 +183,8 @@ pub struct LayerSummary {
     pub l0_max: u64,
     /// How many features were active at least once.
     pub features_seen: u64,
+    /// Values that were computed in full f32 to find the active ones: `rows * d_sae` where nothing was ruled out before.
+    pub candidates: u64,
     /// Fingerprint of the layer's rows.
     pub fingerprint: String,
 }
