@@ -12,7 +12,8 @@ fn main() {
     files.sort();
     let mut code = String::from("&[\n");
     for file in files {
-        let name = file.strip_prefix(&root).expect("found below it").to_str().expect("names are ASCII").replace('\\', "/");
+        let name =
+            file.strip_prefix(&root).expect("found below it").to_str().expect("names are ASCII").replace('\\', "/");
         writeln!(code, "    ({name:?}, include_bytes!({:?})),", file.display().to_string()).expect("text cannot fail");
     }
     code.push(']');

@@ -24,7 +24,11 @@ pub fn view(args: ViewArgs) -> Result<ExitCode> {
     let runs = library.scan()?.len();
     let server = Server::bind(library, args.port)?;
     let address = server.address();
-    say(&format!("showing {runs} {} of {}; Ctrl-C ends it", if runs == 1 { "run" } else { "runs" }, args.path.display()));
+    say(&format!(
+        "showing {runs} {} of {}; Ctrl-C ends it",
+        if runs == 1 { "run" } else { "runs" },
+        args.path.display()
+    ));
     print_line(&address)?;
     if !args.no_open && !open(&address) {
         say("no browser could be started: open this address yourself");

@@ -184,7 +184,12 @@ impl<D: Device> Extraction<'_, D> {
 ///
 /// # Errors
 /// Rows that are not in canonical form: values that are not finite.
-pub fn encode<D: Device>(device: &D, sae: &Sae, encoder: &D::Encoder, rows: D::Rows) -> Result<(SparseRows, u64), Error> {
+pub fn encode<D: Device>(
+    device: &D,
+    sae: &Sae,
+    encoder: &D::Encoder,
+    rows: D::Rows,
+) -> Result<(SparseRows, u64), Error> {
     let rows = if sae.changes_rows() {
         let mut host: Rows = device.download(&rows);
         sae.prepare_rows(host.data_mut());

@@ -66,7 +66,9 @@ pub fn matches(if_none_match: Option<&str>, etag: &str) -> bool {
 
 /// A strong ETag of some bytes, quoted: FNV-1a over them, which is no defence and needs to be none.
 pub fn etag_of(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     format!("\"{hash:016x}{:x}\"", bytes.len())
 }
 

@@ -90,7 +90,8 @@ fn decode(text: &str) -> Result<String, Problem> {
 
 /// A piece of a request in a message: cut, and without control characters.
 pub fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut short: String =
+        text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(MAX_QUOTED).is_some() {
         short.push('…');
     }
@@ -110,7 +111,8 @@ impl Ask {
     pub fn number(&self, name: &str) -> Result<usize, Problem> {
         let text = self.segment(name);
         // Only one spelling of a number names a resource.
-        let number = text.parse().ok().filter(|number: &usize| number.to_string() == text && *number <= u32::MAX as usize);
+        let number =
+            text.parse().ok().filter(|number: &usize| number.to_string() == text && *number <= u32::MAX as usize);
         number.ok_or_else(|| Problem::missing(format!("{name} {} is not a number from 0 up", quoted(text))))
     }
 
@@ -142,7 +144,8 @@ impl Ask {
             return Ok(None);
         };
         let number = text.parse().ok().filter(|number| range.contains(number));
-        let wrong = || format!("{name} is {}; expected a number from {} to {}", quoted(&text), range.start(), range.end());
+        let wrong =
+            || format!("{name} is {}; expected a number from {} to {}", quoted(&text), range.start(), range.end());
         number.ok_or_else(|| Problem::bad(wrong())).map(Some)
     }
 
@@ -157,9 +160,9 @@ impl Ask {
         let found = choices.iter().find(|(word, _)| *word == text);
         let named = || choices.iter().map(|(word, _)| *word).filter(|word| !word.is_empty());
         let words = || named().collect::<Vec<_>>().join(", ");
-        found.map(|(_, choice)| *choice).ok_or_else(|| {
-            Problem::bad(format!("{name} is {}; expected one of {}", quoted(&text), words()))
-        })
+        found
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| Problem::bad(format!("{name} is {}; expected one of {}", quoted(&text), words())))
     }
 
     /// A parameter that is `true` or `false`; false unless given.
@@ -284,7 +287,9 @@ mod tests {
         for bad in ["feature=12", "feature=a:1", "feature=1:99999999999", "feature=1:2:3"] {
             assert!(ask(bad).feature("feature").is_err(), "{bad}");
         }
-        assert!(ask("mode=up").choice("mode", &[("top", 1), ("random", 2)]).unwrap_err().detail.contains("top, random"));
+        assert!(
+            ask("mode=up").choice("mode", &[("top", 1), ("random", 2)]).unwrap_err().detail.contains("top, random")
+        );
         assert!(ask("q=abcd").text("q", 3).is_err());
     }
 

@@ -34,11 +34,13 @@ pub async fn page(request: Request) -> Response {
     let is_view = accept.contains("text/html") && !path.rsplit('/').next().unwrap_or_default().contains('.');
     let found = if path.is_empty() || (is_view && file(path).is_none()) { file(INDEX) } else { file(path) };
     let Some((name, bytes)) = found else {
-        return Problem::missing(format!("there is no page {}; begin at /", quoted(request.uri().path()))).into_response();
+        return Problem::missing(format!("there is no page {}; begin at /", quoted(request.uri().path())))
+            .into_response();
     };
     let etag = etag_of(bytes);
     let fresh = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value == etag.as_str());
-    let mut response = if fresh { axum::http::StatusCode::NOT_MODIFIED.into_response() } else { (*bytes).into_response() };
+    let mut response =
+        if fresh { axum::http::StatusCode::NOT_MODIFIED.into_response() } else { (*bytes).into_response() };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
     let caching = if name.starts_with(HASHED) { "public, max-age=31536000, immutable" } else { "no-cache" };

@@ -100,8 +100,18 @@ mod tests {
             assert!(is_local(host, 7311), "{host}");
         }
         for host in [
-            "", "localhost", "localhost:80", "127.0.0.1", "evil.example:7311", "localhost.evil.example:7311", "127.0.0.2:7311",
-            "0.0.0.0:7311", "localhost:7311:7311", "localhost:07311", "evil.example:80@localhost:7311", "[::2]:7311",
+            "",
+            "localhost",
+            "localhost:80",
+            "127.0.0.1",
+            "evil.example:7311",
+            "localhost.evil.example:7311",
+            "127.0.0.2:7311",
+            "0.0.0.0:7311",
+            "localhost:7311:7311",
+            "localhost:07311",
+            "evil.example:80@localhost:7311",
+            "[::2]:7311",
             " localhost:7311",
         ] {
             assert!(!is_local(host, 7311), "{host}");

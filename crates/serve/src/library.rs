@@ -207,7 +207,8 @@ impl Library {
     /// No such run, one that cannot be read, or one that is still being indexed.
     pub fn run(self: &Arc<Self>, id: &str) -> Result<Arc<OpenRun>, Problem> {
         let read = |error| Problem::new(Code::Internal, format!("{}: {error}", self.folder().display()));
-        let Some(found) = self.folders().map_err(read)?.into_iter().find(|run| run.id == id && is_run(&run.path)) else {
+        let Some(found) = self.folders().map_err(read)?.into_iter().find(|run| run.id == id && is_run(&run.path))
+        else {
             return Err(Problem::missing(format!("there is no run {}; /api/v1/runs lists them", quoted(id))));
         };
         let now = stamp(&found.path);
@@ -228,7 +229,10 @@ impl Library {
         let slot = slots.iter().find(|slot| slot.id == id);
         slot.and_then(Slot::result).unwrap_or_else(|| {
             let percent = slot.map_or(0, |slot| slot.progress.percent.load(Ordering::Relaxed));
-            Err(Problem::new(Code::Indexing, format!("the run is being indexed, {percent} % are done; ask again in a second")))
+            Err(Problem::new(
+                Code::Indexing,
+                format!("the run is being indexed, {percent} % are done; ask again in a second"),
+            ))
         })
     }
 
@@ -263,9 +267,11 @@ impl Library {
         std::thread::spawn(move || {
             // Whoever waits has to hear of a mistake of ours as well.
             let opened = catch_unwind(AssertUnwindSafe(|| library.open_run(&found, &stamp, &progress)));
-            let opened = opened.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "opening the run has failed unexpectedly")));
+            let opened =
+                opened.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "opening the run has failed unexpectedly")));
             let growing = opened.as_ref().is_ok_and(|run| is_running(run));
-            let pause = BETWEEN_READINGS + SIZE_PAUSE * opened.as_ref().map_or(0, |run| (run.index.bytes() >> 20) as u32);
+            let pause =
+                BETWEEN_READINGS + SIZE_PAUSE * opened.as_ref().map_or(0, |run| (run.index.bytes() >> 20) as u32);
             library.update(&found.id, |slot| {
                 slot.stamp = stamp;
                 (slot.ready, slot.failed) = match opened {
@@ -366,7 +372,8 @@ fn layer_folders(path: &Path) -> Vec<PathBuf> {
 /// Looks at manifest, layers and labels without reading them.
 fn stamp(path: &Path) -> Stamp {
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let manifest = path.join(MANIFEST).metadata().ok().and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+    let manifest =
+        path.join(MANIFEST).metadata().ok().and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
     // Files of labels lie in the run's own folder, or beside the run in one folder for each model.
     let shared = path.parent().unwrap_or(path).join(LABELS);
     let models = fs::read_dir(&shared).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -80,7 +80,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
         let title = status.canonical_reason().unwrap_or("Error");
-        let document = Document { r#type: "about:blank", title, status: status.as_u16(), detail: &self.detail, code: self.code };
+        let document =
+            Document { r#type: "about:blank", title, status: status.as_u16(), detail: &self.detail, code: self.code };
         let body = serde_json::to_vec(&document).expect("strings and numbers can be written");
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();

@@ -114,8 +114,5 @@ async fn end(stopped: impl Fn() -> bool, tell: tokio::sync::oneshot::Sender<()>)
 
 /// Everything that the server answers at `port`; to be tested without a socket.
 pub fn router(library: Arc<Library>, port: u16) -> Router {
-    api::router()
-        .with_state(library)
-        .fallback(assets::page)
-        .layer(middleware::from_fn_with_state(port, guard::guard))
+    api::router().with_state(library).fallback(assets::page).layer(middleware::from_fn_with_state(port, guard::guard))
 }

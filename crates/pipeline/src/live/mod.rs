@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use llamascope_compute::{Cpu, Device, Kernel, Precision};
 use llamascope_model::{Batch, Checkpoint, Llama};
-use llamascope_record::run::{Manifest, SaeInfo};
 use llamascope_record::Tokens;
+use llamascope_record::run::{Manifest, SaeInfo};
 use llamascope_sae::{Convention, Decoder, Sae};
 
 pub use meaning::Logits;

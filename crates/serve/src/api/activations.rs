@@ -71,7 +71,13 @@ impl Cut {
 type Entries = Option<Vec<(u32, f32)>>;
 
 /// The rows of a layer as they are sent. Points are counted over all of their features, whatever the cut.
-pub fn shape(run: &OpenRun, layer: &LayerIndex, rows: &[Entries], cut: Cut, by_sentence: bool) -> Result<LayerShape, Problem> {
+pub fn shape(
+    run: &OpenRun,
+    layer: &LayerIndex,
+    rows: &[Entries],
+    cut: Cut,
+    by_sentence: bool,
+) -> Result<LayerShape, Problem> {
     let mut score = Score::default();
     let (mut ptr, mut ids, mut vals) = (vec![0], Vec::new(), Vec::new());
     for entries in rows {
@@ -105,7 +111,9 @@ fn layers<'a>(run: &'a OpenRun, ask: &mut Ask) -> Result<Vec<&'a LayerIndex>, Pr
     let Some(text) = ask.text("layers", 1000)? else {
         return match run.index.layers() {
             all if all.len() <= MAX_LAYERS => Ok(all.iter().collect()),
-            all => Err(Problem::bad(format!("the run has {} layers; name at most {MAX_LAYERS} in `layers`", all.len()))),
+            all => {
+                Err(Problem::bad(format!("the run has {} layers; name at most {MAX_LAYERS} in `layers`", all.len())))
+            }
         };
     };
     let number = |piece: &str| {
@@ -116,7 +124,10 @@ fn layers<'a>(run: &'a OpenRun, ask: &mut Ask) -> Result<Vec<&'a LayerIndex>, Pr
     numbers.sort_unstable();
     numbers.dedup();
     if numbers.len() > MAX_LAYERS {
-        return Err(Problem::bad(format!("layers names {} layers, at most {MAX_LAYERS} are sent at once", numbers.len())));
+        return Err(Problem::bad(format!(
+            "layers names {} layers, at most {MAX_LAYERS} are sent at once",
+            numbers.len()
+        )));
     }
     numbers.into_iter().map(|number| layer(run, number)).collect()
 }
@@ -202,7 +213,9 @@ pub fn heatmap(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
     for layer in &layers {
         let rows = layer.sentence(number)?;
         let rows: Vec<Row<'_>> = rows.iter().collect();
-        let cell = |at: usize| rows[at].is_there().then(|| measure(metric, id, rows[at], at.checked_sub(1).map(|before| rows[before])));
+        let cell = |at: usize| {
+            rows[at].is_there().then(|| measure(metric, id, rows[at], at.checked_sub(1).map(|before| rows[before])))
+        };
         values.push((0..rows.len()).map(cell).collect::<Vec<_>>());
     }
     let name = METRICS.iter().find(|(_, known)| *known == metric).map_or("", |(name, _)| name);

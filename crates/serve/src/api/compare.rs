@@ -101,7 +101,8 @@ fn side(scope: &Scope, ask: &mut Ask, name: &'static str) -> Result<Side, Proble
     let record = run.index.sentence(number)?.record;
     let positions: Vec<usize> = record.tokens.output_positions().collect();
     let found = layer.sentence(number)?;
-    let rows = positions.iter().zip(found.iter()).map(|(&pos, row)| (record.tokens.strs[pos].clone(), row.iter().collect()));
+    let rows =
+        positions.iter().zip(found.iter()).map(|(&pos, row)| (record.tokens.strs[pos].clone(), row.iter().collect()));
     let rows = rows.collect();
     let layer = layer.number();
     Ok(Side { sentence: number, layer, positions, rows, run })
@@ -131,7 +132,8 @@ impl Side {
     /// Features with the most points, most first.
     fn strongest(&self) -> Vec<u32> {
         let rows = self.borrowed();
-        let mut earned: Vec<(u64, u32)> = contrast(&rows, &[]).features.iter().map(|(id, feature)| (feature.a.0, *id)).collect();
+        let mut earned: Vec<(u64, u32)> =
+            contrast(&rows, &[]).features.iter().map(|(id, feature)| (feature.a.0, *id)).collect();
         earned.sort_unstable_by(|x, y| y.0.cmp(&x.0).then(x.1.cmp(&y.1)));
         earned.into_iter().map(|(_, id)| id).take(MATCHED).collect()
     }
@@ -177,7 +179,8 @@ pub fn compare(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
     }
     let found = contrast(&rows_a, &rows_b);
     let (jaccard, cosine) = agreement(&sum(&rows_a), &sum(&rows_b));
-    (comparison.both, comparison.only_a, comparison.only_b) = (Some(found.both), Some(found.only_a), Some(found.only_b));
+    (comparison.both, comparison.only_a, comparison.only_b) =
+        (Some(found.both), Some(found.only_a), Some(found.only_b));
     (comparison.jaccard, comparison.cosine) = (Some(jaccard), Some(cosine));
     let index = a.index()?;
     for (id, feature) in found.features {

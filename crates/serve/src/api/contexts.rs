@@ -94,8 +94,13 @@ pub fn activations(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         Mode::Top | Mode::Random => vec![(Interval { low, high, count: total }, std::mem::take(&mut all), page.limit)],
     };
 
-    let mut list = List { mode: modes.iter().find(|(_, known)| *known == mode).map_or("", |(name, _)| name), total,
-        intervals: Vec::new(), items: Vec::new(), next_cursor: None };
+    let mut list = List {
+        mode: modes.iter().find(|(_, known)| *known == mode).map_or("", |(name, _)| name),
+        total,
+        intervals: Vec::new(),
+        items: Vec::new(),
+        next_cursor: None,
+    };
     let (mut taken, mut longest) = (0, 0);
     for (at, (interval, mut part, limit)) in parts.into_iter().enumerate() {
         // Intervals go forward together, so that one cursor is enough for all of them.
@@ -167,7 +172,8 @@ fn item(
         group.tokens.end > pos.saturating_sub(context) && group.tokens.start <= pos + context && is_word(group)
     };
     let value = |group: &TokenGroup| {
-        let of = |at: usize| rows.binary_search(&at).ok().and_then(|nth| values.get(&(sentence.rows.start + nth as u32)));
+        let of =
+            |at: usize| rows.binary_search(&at).ok().and_then(|nth| values.get(&(sentence.rows.start + nth as u32)));
         group.tokens.clone().filter_map(of).fold(0.0f32, |max, val| max.max(*val))
     };
     let shown: Vec<ContextToken> = groups

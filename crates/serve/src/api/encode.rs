@@ -60,7 +60,8 @@ pub async fn encode(
     match body {
         Ok(body) => in_background(move || answer(&library, &body)).await,
         Err(_) => {
-            let text = format!("the body is larger than {} KiB; encode long texts with `llamascope run`", BODY_LIMIT >> 10);
+            let text =
+                format!("the body is larger than {} KiB; encode long texts with `llamascope run`", BODY_LIMIT >> 10);
             Problem::new(Code::TooLarge, text).into_response()
         }
     }
@@ -68,7 +69,9 @@ pub async fn encode(
 
 fn answer(library: &Arc<Library>, body: &[u8]) -> Result<Answer, Problem> {
     let request: Request = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad(format!("the body is not {{\"run\": ..., \"text\": ...}}, perhaps with layers, top_k and store: {error}"))
+        Problem::bad(format!(
+            "the body is not {{\"run\": ..., \"text\": ...}}, perhaps with layers, top_k and store: {error}"
+        ))
     })?;
     if request.text.len() > MAX_TEXT {
         let text = format!("the text has {} bytes, at most {MAX_TEXT} can be typed", request.text.len());

@@ -98,7 +98,8 @@ pub fn detail(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         Neuronpedia { embed_url: format!("{url}?embed=true&embedexplanation=true&embedplots=true&embedtest=true"), url }
     });
     let feature = Feature::of(run, layer, id, stats.as_ref());
-    let label_source = feature.label.as_ref().and_then(|_| run.labels.source(layer.number())).map(|path| path.display().to_string());
+    let label_source =
+        feature.label.as_ref().and_then(|_| run.labels.source(layer.number())).map(|path| path.display().to_string());
     Answer::json(&Detail {
         feature,
         tokens: layer.rows(),

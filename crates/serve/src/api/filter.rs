@@ -135,7 +135,8 @@ fn condition(text: &str) -> Result<(Condition, &str), Problem> {
         return Ok((Condition::Label { holds, text: value.to_lowercase() }, rest));
     }
     let field = FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field);
-    let field = field.ok_or_else(|| wrong(format!("{} is not known", quoted(if name.is_empty() { text } else { name }))))?;
+    let field =
+        field.ok_or_else(|| wrong(format!("{} is not known", quoted(if name.is_empty() { text } else { name }))))?;
     let found = COMPARISONS.iter().find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)));
     let (comparison, rest) = found.ok_or_else(|| wrong(format!("{name} takes < <= > >= = or !=")))?;
     let rest = rest.trim_start();
@@ -167,7 +168,8 @@ mod tests {
 
     #[test]
     fn all_conditions_have_to_hold() {
-        for filter in ["", " ", "max>4.9 max<=5", "max >= 5 density=0.5", "label~paris", "label ~ \"such as P\" max!=4"] {
+        for filter in ["", " ", "max>4.9 max<=5", "max >= 5 density=0.5", "label~paris", "label ~ \"such as P\" max!=4"]
+        {
             assert!(holds(filter), "{filter}");
         }
         for filter in ["max>5", "max<5 density=0.5", "max>4 density>1", "label!~paris", "label~berlin", "max=4"] {

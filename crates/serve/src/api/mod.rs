@@ -126,7 +126,8 @@ fn layer_and_feature<'a>(run: &'a OpenRun, ask: &Ask) -> Result<(&'a LayerIndex,
 
 fn check_feature(layer: &LayerIndex, feature: u32) -> Result<(), Problem> {
     if feature as usize >= layer.d_sae() {
-        let text = format!("layer {} has features 0 to {}, not {feature}", layer.number(), layer.d_sae().saturating_sub(1));
+        let text =
+            format!("layer {} has features 0 to {}, not {feature}", layer.number(), layer.d_sae().saturating_sub(1));
         return Err(Problem::missing(text));
     }
     Ok(())

@@ -188,7 +188,9 @@ pub fn detail(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         summary.n_tokens = u64::from(run.index.rows());
     }
     let known = |manifest: &&Manifest| !manifest.model.architecture.is_empty();
-    let model = |manifest: &'_ Manifest| format!("{} ({}), {} threads", manifest.device.name, manifest.device.kernel, manifest.device.threads);
+    let model = |manifest: &'_ Manifest| {
+        format!("{} ({}), {} threads", manifest.device.name, manifest.device.kernel, manifest.device.threads)
+    };
     Answer::json(&Detail {
         summary,
         layers: run.index.layers().iter().map(layer).collect(),
@@ -234,17 +236,24 @@ pub fn health(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         findings: Vec<Finding<'a>>,
     }
     ask.done()?;
-    let findings: Vec<Finding<'_>> = scope.run.index.health().findings.iter().map(|finding| Finding {
-        kind: serde_json::to_value(finding.kind).unwrap_or_default(),
-        severity: match finding.kind.severity() {
-            Severity::Note => "note",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        },
-        says: finding.kind.says(),
-        layer: finding.layer,
-        count: finding.count,
-        examples: finding.examples.iter().map(|e| Example { file: &e.file, line: e.line, what: &e.what }).collect(),
-    }).collect();
+    let findings: Vec<Finding<'_>> = scope
+        .run
+        .index
+        .health()
+        .findings
+        .iter()
+        .map(|finding| Finding {
+            kind: serde_json::to_value(finding.kind).unwrap_or_default(),
+            severity: match finding.kind.severity() {
+                Severity::Note => "note",
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            },
+            says: finding.kind.says(),
+            layer: finding.layer,
+            count: finding.count,
+            examples: finding.examples.iter().map(|e| Example { file: &e.file, line: e.line, what: &e.what }).collect(),
+        })
+        .collect();
     Answer::json(&Health { ok: findings.iter().all(|finding| finding.severity == "note"), findings })
 }

@@ -30,7 +30,12 @@ pub struct FeatureTable {
 
 /// The table of some features; `ids` are put in order, each once. Features that the run has never seen take the slots
 /// behind its last one, in order of id.
-pub fn table(run: &OpenRun, layer: &LayerIndex, mut ids: Vec<u32>, counted: &Counted<'_>) -> Result<FeatureTable, Problem> {
+pub fn table(
+    run: &OpenRun,
+    layer: &LayerIndex,
+    mut ids: Vec<u32>,
+    counted: &Counted<'_>,
+) -> Result<FeatureTable, Problem> {
     ids.sort_unstable();
     ids.dedup();
     let in_rows: BTreeMap<u32, (u64, u64)> = match counted {

@@ -44,7 +44,13 @@ pub fn source(source: &Source) -> Option<SourceShape> {
 }
 
 /// `guessed`: the tokens come from rows files, which tell neither ids nor spans.
-pub fn sentence(index: Option<usize>, text: &str, from: Option<&Source>, tokens: &Tokens, guessed: bool) -> SentenceShape {
+pub fn sentence(
+    index: Option<usize>,
+    text: &str,
+    from: Option<&Source>,
+    tokens: &Tokens,
+    guessed: bool,
+) -> SentenceShape {
     let groups = tokens.groups(text);
     let group_of = groups.iter().enumerate().flat_map(|(at, group)| std::iter::repeat_n(at, group.tokens.len()));
     let mut rows = 0..;
@@ -83,11 +89,21 @@ mod tests {
 
     #[test]
     fn tokens_that_split_a_character_are_shown_as_one() {
-        let tokens = tokens(&[("<s>", 0, 0), ("A", 0, 1), (" \u{fffd}", 1, 5), ("\u{fffd}", 2, 5), ("\u{fffd}", 2, 5), ("!", 5, 6)]);
+        let tokens = tokens(&[
+            ("<s>", 0, 0),
+            ("A", 0, 1),
+            (" \u{fffd}", 1, 5),
+            ("\u{fffd}", 2, 5),
+            ("\u{fffd}", 2, 5),
+            ("!", 5, 6),
+        ]);
         let shape = sentence(Some(0), "A 東!", None, &tokens, false);
         let shown: Vec<_> = shape.groups.iter().map(|group| (group.text.as_str(), group.first, group.len)).collect();
         assert_eq!(shown, [("<s>", 0, 1), ("A", 1, 1), (" 東", 2, 3), ("!", 5, 1)]);
-        assert_eq!(shape.tokens.iter().map(|token| token.row).collect::<Vec<_>>(), [None, Some(0), Some(1), Some(2), Some(3), Some(4)]);
+        assert_eq!(
+            shape.tokens.iter().map(|token| token.row).collect::<Vec<_>>(),
+            [None, Some(0), Some(1), Some(2), Some(3), Some(4)]
+        );
         assert_eq!(shape.tokens.iter().map(|token| token.group).collect::<Vec<_>>(), [0, 1, 2, 2, 2, 3]);
     }
 }

@@ -18,7 +18,12 @@ fn document() -> Value {
 fn keeps_to(document: &Value, path: &str, method: &str, asked: &str, reply: &Reply) {
     let responses = &document["paths"][path][method]["responses"];
     let response = &responses[reply.status.as_str()];
-    assert!(response.is_object(), "{asked}: {} is not in the contract: {}", reply.status, String::from_utf8_lossy(&reply.body));
+    assert!(
+        response.is_object(),
+        "{asked}: {} is not in the contract: {}",
+        reply.status,
+        String::from_utf8_lossy(&reply.body)
+    );
     let kind = reply.header("content-type");
     let schema = &response["content"][kind]["schema"];
     assert!(schema.is_object(), "{asked}: {} with {kind} is not in the contract", reply.status);
@@ -45,7 +50,10 @@ fn every_path_answers_as_the_contract_says() {
         ("/runs/{run}/sentences", format!("/runs/{RUN}/sentences")),
         ("/runs/{run}/sentences", format!("/runs/{RUN}/sentences?q=capital&limit=2&sort=length")),
         ("/runs/{run}/sentences", format!("/runs/{RUN}/sentences?q=%E6%9D%B1&regex=true")),
-        ("/runs/{run}/sentences", format!("/runs/{RUN}/sentences?feature={layer}:{feature}&min=0.01&sort=max&offset=1")),
+        (
+            "/runs/{run}/sentences",
+            format!("/runs/{RUN}/sentences?feature={layer}:{feature}&min=0.01&sort=max&offset=1"),
+        ),
         ("/runs/{run}/sentences/{sentence}", format!("/runs/{RUN}/sentences/2")),
         ("/runs/{run}/sentences/{sentence}/activations", format!("/runs/{RUN}/sentences/2/activations")),
         (
@@ -53,16 +61,25 @@ fn every_path_answers_as_the_contract_says() {
             format!("/runs/{RUN}/sentences/0/activations?layers={layer}&top_k=3&min=0.1&scope=sentence"),
         ),
         ("/runs/{run}/sentences/{sentence}/heatmap", format!("/runs/{RUN}/sentences/1/heatmap")),
-        ("/runs/{run}/sentences/{sentence}/heatmap", format!("/runs/{RUN}/sentences/1/heatmap?metric=novelty&layers={layer}")),
+        (
+            "/runs/{run}/sentences/{sentence}/heatmap",
+            format!("/runs/{RUN}/sentences/1/heatmap?metric=novelty&layers={layer}"),
+        ),
         (
             "/runs/{run}/sentences/{sentence}/heatmap",
             format!("/runs/{RUN}/sentences/1/heatmap?metric=feature&feature={layer}:{feature}"),
         ),
         ("/runs/{run}/features", format!("/runs/{RUN}/features?layer={layer}")),
-        ("/runs/{run}/features", format!("/runs/{RUN}/features?layer={layer}&sort=max&order=asc&filter=count%3E0&limit=3")),
+        (
+            "/runs/{run}/features",
+            format!("/runs/{RUN}/features?layer={layer}&sort=max&order=asc&filter=count%3E0&limit=3"),
+        ),
         ("/runs/{run}/features/{layer}/{feature}", at_feature.clone()),
         ("/runs/{run}/features/{layer}/{feature}/activations", format!("{at_feature}/activations")),
-        ("/runs/{run}/features/{layer}/{feature}/activations", format!("{at_feature}/activations?mode=quantile&context=2")),
+        (
+            "/runs/{run}/features/{layer}/{feature}/activations",
+            format!("{at_feature}/activations?mode=quantile&context=2"),
+        ),
         ("/runs/{run}/features/{layer}/{feature}/activations", format!("{at_feature}/activations?mode=random&limit=1")),
         ("/runs/{run}/features/{layer}/{feature}/histogram", format!("{at_feature}/histogram")),
         ("/runs/{run}/features/{layer}/{feature}/tokens", format!("{at_feature}/tokens?limit=5")),
@@ -105,7 +122,10 @@ fn every_parameter_of_the_contract_is_taken_and_its_limits_are_kept() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         let parameters = methods["get"]["parameters"].as_array().cloned().unwrap_or_default();
         let fill = |text: &str| {
-            text.replace("{run}", RUN).replace("{sentence}", "0").replace("{layer}", &layer.to_string()).replace("{feature}", &feature.to_string())
+            text.replace("{run}", RUN)
+                .replace("{sentence}", "0")
+                .replace("{layer}", &layer.to_string())
+                .replace("{feature}", &feature.to_string())
         };
         let query = |name: &str, value: &str| {
             let needed = parameters.iter().filter(|p| p["required"] == true && p["in"] == "query" && p["name"] != name);
@@ -129,7 +149,9 @@ fn every_parameter_of_the_contract_is_taken_and_its_limits_are_kept() {
                 bad.push((minimum - 1).to_string());
             }
             match schema["type"].as_str().unwrap() {
-                "integer" | "number" => bad.extend(["abc".into(), "NaN".into(), "1e999".into(), "-1".into(), "%00".into()]),
+                "integer" | "number" => {
+                    bad.extend(["abc".into(), "NaN".into(), "1e999".into(), "-1".into(), "%00".into()])
+                }
                 "boolean" => bad.push("yes".into()),
                 _ => {}
             }
@@ -166,7 +188,9 @@ fn every_parameter_of_the_contract_is_taken_and_its_limits_are_kept() {
 fn an_answer_that_the_client_has_is_not_sent_again() {
     let client = Client::new();
     let (layer, feature) = a_feature(&client);
-    for path in ["".to_owned(), "/sentences".into(), format!("/features/{layer}/{feature}"), "/sentences/0/activations".into()] {
+    for path in
+        ["".to_owned(), "/sentences".into(), format!("/features/{layer}/{feature}"), "/sentences/0/activations".into()]
+    {
         let first = client.ask(&path);
         let etag = first.header("etag").to_owned();
         assert!(etag.starts_with('"') && etag.len() > 10, "{path}: {etag}");
@@ -188,8 +212,19 @@ fn the_contract_names_each_problem_code() {
     let codes = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
     use llamascope_serve::Code::*;
     let all = [
-        BadRequest, Forbidden, NotFound, MethodNotAllowed, WeightsMissing, WeightsChanged, NoDecoder, UnreadableRun, Indexing,
-        TooLarge, Timeout, Busy, Internal,
+        BadRequest,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        WeightsMissing,
+        WeightsChanged,
+        NoDecoder,
+        UnreadableRun,
+        Indexing,
+        TooLarge,
+        Timeout,
+        Busy,
+        Internal,
     ];
     let named: Vec<Value> = all.iter().map(|code| serde_json::to_value(code).unwrap()).collect();
     assert_eq!(*codes, named);

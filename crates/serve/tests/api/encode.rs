@@ -126,7 +126,8 @@ fn weights_in(folder: &Path) -> PathBuf {
 fn with_another_encoder(file: &[u8]) -> Vec<u8> {
     let start = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&file[8..start]).unwrap();
-    let name = header.as_object().unwrap().keys().find(|name| ["encoder.weight", "W_enc"].contains(&name.as_str())).unwrap();
+    let name =
+        header.as_object().unwrap().keys().find(|name| ["encoder.weight", "W_enc"].contains(&name.as_str())).unwrap();
     let offset = start + header[name]["data_offsets"][0].as_u64().unwrap() as usize;
     let mut changed = file.to_vec();
     changed[offset..offset + 64].iter_mut().step_by(2).for_each(|byte| *byte ^= 1);

@@ -82,11 +82,25 @@ fn no_path_leads_out_of_the_folder() {
     fs::copy(run.join("run.json"), folder.path().join("secret/run.json")).unwrap();
     let client = Client::of(&folder.path().join("outputs"));
     for id in [
-        "..", "../secret", "..%2Fsecret", "%2e%2e%2fsecret", "..%5Csecret", "%2Fetc", "%2Fetc%2Fpasswd", ".", "./", "%00", "~",
-        "run_20260102_030405%2F..%2F..%2Fsecret", "run_20260102_030405/../../secret", "run_20260102_030405%00", "C:%5C",
+        "..",
+        "../secret",
+        "..%2Fsecret",
+        "%2e%2e%2fsecret",
+        "..%5Csecret",
+        "%2Fetc",
+        "%2Fetc%2Fpasswd",
+        ".",
+        "./",
+        "%00",
+        "~",
+        "run_20260102_030405%2F..%2F..%2Fsecret",
+        "run_20260102_030405/../../secret",
+        "run_20260102_030405%00",
+        "C:%5C",
     ] {
         let path = format!("/api/v1/runs/{id}");
-        let Ok(request) = Request::builder().uri(&path).header("host", format!("localhost:{PORT}")).body(Body::empty()) else {
+        let Ok(request) = Request::builder().uri(&path).header("host", format!("localhost:{PORT}")).body(Body::empty())
+        else {
             continue;
         };
         let reply = client.send(request);
@@ -106,7 +120,8 @@ fn bytes_that_are_no_text_are_an_error() {
     client.ok("");
     let headers = [("content-type", "application/json")];
     let request = |body: Body| {
-        let builder = Request::builder().method(Method::POST).uri("/api/v1/encode").header("host", format!("localhost:{PORT}"));
+        let builder =
+            Request::builder().method(Method::POST).uri("/api/v1/encode").header("host", format!("localhost:{PORT}"));
         client.send(builder.header(headers[0].0, headers[0].1).body(body).unwrap())
     };
     request(Body::from(&b"{\"run\": \"\xff\"}"[..])).is_problem(400, "bad_request", &["the body is not"]);
@@ -120,7 +135,8 @@ fn a_run_that_cannot_be_read_is_listed_with_the_reason() {
     let manifest = fs::read_to_string(run.join("run.json")).unwrap();
     let newer = folder.path().join("outputs/run_of_tomorrow");
     fs::create_dir(&newer).unwrap();
-    fs::write(newer.join("run.json"), manifest.replacen("\"format_version\": 1", "\"format_version\": 999", 1)).unwrap();
+    fs::write(newer.join("run.json"), manifest.replacen("\"format_version\": 1", "\"format_version\": 999", 1))
+        .unwrap();
     let client = Client::of(&folder.path().join("outputs"));
     let list = client.get("/api/v1/runs").json();
     assert_eq!(list["runs"].as_array().unwrap().len(), 2);
@@ -165,7 +181,10 @@ fn a_tree_of_rows_without_a_manifest_is_shown() {
     fs::remove_file(run.join("sentences.jsonl")).unwrap();
     let client = Client::of(&folder.path().join("outputs"));
     let detail = client.ok("");
-    assert_eq!((&detail["status"], &detail["weights"]["state"], &detail["model"]), (&json!("bare"), &json!("unknown"), &json!(null)));
+    assert_eq!(
+        (&detail["status"], &detail["weights"]["state"], &detail["model"]),
+        (&json!("bare"), &json!("unknown"), &json!(null))
+    );
     let sentence = client.ok("/sentences/0");
     assert!(sentence["text"].as_str().unwrap().contains("France"), "{sentence}");
     assert_eq!((&sentence["source"], &sentence["tokens"][0]["id"]), (&json!(null), &json!(null)));

@@ -35,7 +35,10 @@ fn the_table_holds_every_feature_with_its_score() {
     let (mut seen, mut cursor) = (Vec::<Value>::new(), String::new());
     loop {
         let page = client.ok(&format!("/features?layer=0&limit=100{cursor}"));
-        assert_eq!((page["tokens"].as_u64(), page["total"].as_u64()), (Some(score.tokens()), Some(places.len() as u64)));
+        assert_eq!(
+            (page["tokens"].as_u64(), page["total"].as_u64()),
+            (Some(score.tokens()), Some(places.len() as u64))
+        );
         seen.extend(page["items"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -65,13 +68,17 @@ fn the_table_holds_every_feature_with_its_score() {
 #[test]
 fn the_table_is_filtered_and_sorted() {
     let client = Client::new();
-    let table = |query: &str| client.ok(&format!("/features?layer=0&limit=1000&{query}"))["items"].as_array().unwrap().clone();
+    let table =
+        |query: &str| client.ok(&format!("/features?layer=0&limit=1000&{query}"))["items"].as_array().unwrap().clone();
     let some = table("filter=count%3E%3D2%20max%3C100");
     assert!(!some.is_empty() && some.iter().all(|feature| feature["count"].as_u64().unwrap() >= 2));
     assert!(table("filter=count%3C1").is_empty());
     assert!(table("filter=label~paris").is_empty(), "no labels were imported");
-    for (sort, falls) in [("max", true), ("density", true), ("id", false), ("slot", false), ("mean", true), ("count", true)] {
-        let values: Vec<f64> = table(&format!("sort={sort}")).iter().map(|feature| feature[sort].as_f64().unwrap()).collect();
+    for (sort, falls) in
+        [("max", true), ("density", true), ("id", false), ("slot", false), ("mean", true), ("count", true)]
+    {
+        let values: Vec<f64> =
+            table(&format!("sort={sort}")).iter().map(|feature| feature[sort].as_f64().unwrap()).collect();
         assert!(values.is_sorted_by(|a, b| if falls { a >= b } else { a <= b }), "{sort}");
     }
     let rising: Vec<f64> = table("sort=max&order=asc").iter().map(|feature| feature["max"].as_f64().unwrap()).collect();
@@ -85,7 +92,10 @@ fn the_head_of_a_feature_page_names_its_peak() {
     let id = busiest(&places);
     let feature = client.ok(&format!("/features/0/{id}"));
     let peak = places[&id].iter().max_by(|a, b| a.2.total_cmp(&b.2).then((b.0, b.1).cmp(&(a.0, a.1)))).unwrap();
-    assert_eq!((feature["peak"]["sentence"].as_u64(), feature["peak"]["pos"].as_u64()), (Some(peak.0 as u64), Some(u64::from(peak.1))));
+    assert_eq!(
+        (feature["peak"]["sentence"].as_u64(), feature["peak"]["pos"].as_u64()),
+        (Some(peak.0 as u64), Some(u64::from(peak.1)))
+    );
     assert_eq!((&feature["tokens"], &feature["weights"]["state"]), (&json!(score.tokens()), &json!("available")));
     assert_eq!((&feature["neuronpedia"], &feature["hook"]), (&json!(null), &json!("blocks.0.hook_resid_post")));
     // A feature of the dictionary that the run has never seen.
@@ -112,7 +122,8 @@ fn activations_come_strongest_first_with_their_context() {
         assert_eq!(page["total"].as_u64().unwrap() as usize, places[&id].len());
         for item in page["items"].as_array().unwrap() {
             let value = item["value"].as_f64().unwrap();
-            let place = (item["sentence"].as_u64().unwrap() as usize, item["pos"].as_u64().unwrap() as u32, value as f32);
+            let place =
+                (item["sentence"].as_u64().unwrap() as usize, item["pos"].as_u64().unwrap() as u32, value as f32);
             assert!(places[&id].contains(&place) && value <= last, "{place:?}");
             last = value;
             seen += 1 + item["same"].as_u64().unwrap() as usize;
@@ -121,7 +132,8 @@ fn activations_come_strongest_first_with_their_context() {
             assert_eq!(target.len(), 1);
             assert!(target[0]["value"].as_f64().unwrap() >= value);
             for token in tokens {
-                let here = places[&id].iter().find(|p| p.0 == place.0 && u64::from(p.1) == token["pos"].as_u64().unwrap());
+                let here =
+                    places[&id].iter().find(|p| p.0 == place.0 && u64::from(p.1) == token["pos"].as_u64().unwrap());
                 assert!(here.is_none_or(|here| token["value"].as_f64().unwrap() as f32 >= here.2));
             }
         }
@@ -142,11 +154,17 @@ fn a_draw_is_fixed_and_intervals_cover_all_values() {
     assert_eq!(Client::new().ok(&format!("/features/0/{id}/activations?mode=random&limit=5")), draw);
     let quantile = client.ok(&format!("/features/0/{id}/activations?mode=quantile&limit=10"));
     let intervals = quantile["intervals"].as_array().unwrap();
-    assert_eq!(intervals.iter().map(|interval| interval["count"].as_u64().unwrap()).sum::<u64>() as usize, places[&id].len());
+    assert_eq!(
+        intervals.iter().map(|interval| interval["count"].as_u64().unwrap()).sum::<u64>() as usize,
+        places[&id].len()
+    );
     for item in quantile["items"].as_array().unwrap() {
         let interval = &intervals[item["interval"].as_u64().unwrap() as usize];
         let (low, value, high) = (interval["low"].as_f64(), item["value"].as_f64(), interval["high"].as_f64());
-        assert!(low.unwrap() - 1e-6 <= value.unwrap() && value.unwrap() <= high.unwrap() + 1e-6, "{item} in {interval}");
+        assert!(
+            low.unwrap() - 1e-6 <= value.unwrap() && value.unwrap() <= high.unwrap() + 1e-6,
+            "{item} in {interval}"
+        );
     }
 }
 
@@ -161,7 +179,8 @@ fn histogram_tokens_and_scores_add_up() {
     assert_eq!(histogram["zeros"].as_u64().unwrap() as usize + places[&id].len(), score.tokens() as usize);
     for bin in bins {
         let (low, high) = (bin["low"].as_f64().unwrap() as f32, bin["high"].as_f64().unwrap() as f32);
-        let inside = places[&id].iter().filter(|place| low <= place.2 && (place.2 < high || place.2 == high)).count() as u64;
+        let inside =
+            places[&id].iter().filter(|place| low <= place.2 && (place.2 < high || place.2 == high)).count() as u64;
         assert!(inside >= bin["count"].as_u64().unwrap(), "{bin}");
     }
     let tokens = client.ok(&format!("/features/0/{id}/tokens"));
@@ -176,7 +195,10 @@ fn histogram_tokens_and_scores_add_up() {
     let run = Run::open(&outputs().join(RUN)).unwrap();
     let rows = run.rows(0, 2).unwrap();
     let ranks: u64 = rows.iter().map(|row| (1..=u64::from(row.nnz).min(100)).map(|rank| 101 - rank).sum::<u64>()).sum();
-    assert_eq!((one["tokens"].as_u64().unwrap() as usize, numbers(&one["points"]).iter().sum::<u64>()), (rows.len(), ranks));
+    assert_eq!(
+        (one["tokens"].as_u64().unwrap() as usize, numbers(&one["points"]).iter().sum::<u64>()),
+        (rows.len(), ranks)
+    );
 }
 
 #[test]
@@ -198,10 +220,13 @@ fn neighbours_are_counted_and_measured() {
         assert!((item["lift"].as_f64().unwrap() - lift).abs() < 1e-9 * lift);
     }
     let near = client.ok(&format!("/features/0/{id}/neighbors?by=decoder&k=5"));
-    let cosines: Vec<f64> = near["items"].as_array().unwrap().iter().map(|item| item["cosine"].as_f64().unwrap()).collect();
+    let cosines: Vec<f64> =
+        near["items"].as_array().unwrap().iter().map(|item| item["cosine"].as_f64().unwrap()).collect();
     assert!(cosines.len() == 5 && cosines.is_sorted_by(|a, b| a >= b) && cosines[0] <= 1.0);
     let logits = client.ok(&format!("/features/0/{id}/logits?k=4"));
-    let list = |key: &str| logits[key].as_array().unwrap().iter().map(|token| token["logit"].as_f64().unwrap()).collect::<Vec<_>>();
+    let list = |key: &str| {
+        logits[key].as_array().unwrap().iter().map(|token| token["logit"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
     assert!(list("promoted").is_sorted_by(|a, b| a >= b) && list("suppressed").is_sorted());
     assert!(list("promoted")[0] >= logits["mean"].as_f64().unwrap() && logits["std"].as_f64().unwrap() > 0.0);
 }

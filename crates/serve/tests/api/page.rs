@@ -82,5 +82,9 @@ fn the_bundle_was_built_from_these_sources() {
     let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/.build-inputs.sha256");
     let recorded = fs::read_to_string(recorded).expect("the build of the page writes it");
-    assert_eq!(recorded.trim(), found, "the page in dist/ is older than web/: run `npm run build` in web/ and commit dist/");
+    assert_eq!(
+        recorded.trim(),
+        found,
+        "the page in dist/ is older than web/: run `npm run build` in web/ and commit dist/"
+    );
 }

@@ -9,7 +9,15 @@ use crate::support::{Client, HOSTILE, PORT, RUN};
 fn a_foreign_host_is_refused_everywhere() {
     let client = Client::new();
     for path in ["/", "/api/v1/runs", "/api/v1/healthz", "/assets/x.js", "/nonsense"] {
-        for host in ["evil.example", "evil.example:7311", "localhost", "localhost:1", "127.0.0.1.evil.example:7311", "0.0.0.0:7311", ""] {
+        for host in [
+            "evil.example",
+            "evil.example:7311",
+            "localhost",
+            "localhost:1",
+            "127.0.0.1.evil.example:7311",
+            "0.0.0.0:7311",
+            "",
+        ] {
             let reply = client.request(Method::GET, path, &[("host", host)], "");
             reply.is_problem(403, "forbidden", &["localhost:7311"]);
         }
@@ -36,7 +44,13 @@ fn other_sites_get_no_answer() {
     let body = json!({"run": RUN, "text": "x"}).to_string();
     let json = ("content-type", "application/json");
     let post = |headers: &[(&str, &str)]| client.request(Method::POST, "/api/v1/encode", headers, &body);
-    for origin in ["http://evil.example", "null", "http://localhost:1", "https://localhost:7311", "http://localhost:7311.evil.example"] {
+    for origin in [
+        "http://evil.example",
+        "null",
+        "http://localhost:1",
+        "https://localhost:7311",
+        "http://localhost:7311.evil.example",
+    ] {
         post(&[json, ("origin", origin)]).is_problem(403, "forbidden", &[]);
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
@@ -57,7 +71,13 @@ fn every_answer_has_the_headers_that_keep_it_here() {
     ];
     for reply in replies {
         let policy = reply.header("content-security-policy");
-        for rule in ["default-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "object-src 'none'", "script-src 'self';"] {
+        for rule in [
+            "default-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "object-src 'none'",
+            "script-src 'self';",
+        ] {
             assert!(policy.contains(rule), "{policy}");
         }
         assert_eq!(reply.header("x-content-type-options"), "nosniff");

@@ -48,7 +48,10 @@ fn rows_are_those_of_the_files_strongest_first() {
         for layer in layers {
             let number = layer["layer"].as_u64().unwrap() as usize;
             let rows = run.rows(number, sentence).unwrap();
-            assert_eq!(numbers(&answer["positions"]), rows.iter().map(|row| u64::from(row.token_pos)).collect::<Vec<_>>());
+            assert_eq!(
+                numbers(&answer["positions"]),
+                rows.iter().map(|row| u64::from(row.token_pos)).collect::<Vec<_>>()
+            );
             let (ptr, ids) = (numbers(&layer["ptr"]), numbers(&layer["ids"]));
             for (at, row) in rows.iter().enumerate() {
                 let range = ptr[at] as usize..ptr[at + 1] as usize;
@@ -79,7 +82,8 @@ fn a_cut_keeps_the_strongest_and_leaves_the_points() {
     let all = points(&whole);
     assert!(points(&cut).iter().all(|(id, sum)| all[id] == *sum));
     // The checksum of the score: all points are those of all ranks.
-    let ranks: u64 = numbers(&whole["nnz"]).iter().map(|n| (1..=(*n).min(100)).map(|rank| 101 - rank).sum::<u64>()).sum();
+    let ranks: u64 =
+        numbers(&whole["nnz"]).iter().map(|n| (1..=(*n).min(100)).map(|rank| 101 - rank).sum::<u64>()).sum();
     assert_eq!(all.values().sum::<u64>(), ranks);
     let least = client.ok("/sentences/0/activations?layers=0&min=0.5")["layers"][0]["vals"].clone();
     assert!(least.as_array().unwrap().iter().all(|val| val.as_f64().unwrap() >= 0.5));
@@ -98,7 +102,10 @@ fn sentences_are_found_by_text_and_by_feature() {
     assert_eq!(found("q=%E6%9D%B1%E4%BA%AC"), [2]);
     assert_eq!(found("q=%5E%5Cd%20.%20%5Cd&regex=true"), [6]);
     assert_eq!(found("q=nothing+like+this"), Vec::<usize>::new());
-    assert_eq!(found("sort=length")[0], (0..8).max_by_key(|s| client.ok(&format!("/sentences/{s}"))["tokens"].as_array().unwrap().len()).unwrap());
+    assert_eq!(
+        found("sort=length")[0],
+        (0..8).max_by_key(|s| client.ok(&format!("/sentences/{s}"))["tokens"].as_array().unwrap().len()).unwrap()
+    );
 
     let run = run();
     let feature = client.ok("/features?layer=0&sort=sentences&order=asc&limit=1")["items"][0].clone();
@@ -106,7 +113,8 @@ fn sentences_are_found_by_text_and_by_feature() {
     let mut expected: Vec<(usize, f32)> = Vec::new();
     for sentence in run.sentences_in(0) {
         let rows = run.rows(0, sentence).unwrap();
-        let vals = rows.iter().flat_map(|row| row.feat_ids.iter().zip(&row.feat_vals)).filter(|(other, _)| **other == id);
+        let vals =
+            rows.iter().flat_map(|row| row.feat_ids.iter().zip(&row.feat_vals)).filter(|(other, _)| **other == id);
         expected.extend(vals.map(|(_, val)| *val).reduce(f32::max).map(|max| (sentence, max)));
     }
     assert_eq!(found(&format!("feature=0:{id}")), expected.iter().map(|peak| peak.0).collect::<Vec<_>>());
@@ -131,7 +139,10 @@ fn pages_of_sentences_make_up_the_list() {
     }
     assert!(seen.into_iter().eq(0..8));
     let jumped = client.ok("/sentences?limit=3&offset=6");
-    assert_eq!(jumped["items"].as_array().unwrap().iter().map(|item| item["index"].as_u64().unwrap()).collect::<Vec<_>>(), [6, 7]);
+    assert_eq!(
+        jumped["items"].as_array().unwrap().iter().map(|item| item["index"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [6, 7]
+    );
 }
 
 #[test]
@@ -144,7 +155,10 @@ fn the_heatmap_measures_the_rows() {
         map["values"][0].as_array().unwrap().iter().map(|cell| cell.as_f64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(cells("nnz"), rows.iter().map(|row| f64::from(row.nnz)).collect::<Vec<_>>());
-    assert_eq!(cells("max"), rows.iter().map(|row| row.feat_vals.first().map_or(0.0, |val| f64::from(*val))).collect::<Vec<_>>());
+    assert_eq!(
+        cells("max"),
+        rows.iter().map(|row| row.feat_vals.first().map_or(0.0, |val| f64::from(*val))).collect::<Vec<_>>()
+    );
     let sums = rows.iter().map(|row| row.feat_vals.iter().map(|val| f64::from(*val)).sum::<f64>());
     assert_eq!(cells("sum"), sums.collect::<Vec<_>>());
     let novelty = cells("novelty");
@@ -161,7 +175,10 @@ fn the_heatmap_measures_the_rows() {
 fn equal_sentences_compare_as_equal_and_others_as_what_they_are() {
     let client = Client::new();
     let same = client.ok("/compare?a=s:0,L:0&b=s:5,L:0");
-    assert_eq!((&same["same_dictionary"], &same["jaccard"], &same["only_a"], &same["only_b"]), (&json!(true), &json!(1.0), &json!(0), &json!(0)));
+    assert_eq!(
+        (&same["same_dictionary"], &same["jaccard"], &same["only_a"], &same["only_b"]),
+        (&json!(true), &json!(1.0), &json!(0), &json!(0))
+    );
     assert!((same["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-6);
     assert!(same["pairs"].as_array().unwrap().iter().all(|pair| pair["a"] == pair["b"] && pair["jaccard"] == 1.0));
     assert!(same["features"].as_array().unwrap().iter().all(|feature| feature["delta"] == 0.0));
@@ -179,7 +196,10 @@ fn equal_sentences_compare_as_equal_and_others_as_what_they_are() {
     assert_eq!(count("both") + count("only_a") + count("only_b"), features);
 
     let layers = client.ok("/compare?a=s:0,L:0&b=s:0,L:1");
-    assert_eq!((&layers["same_dictionary"], &layers["jaccard"], &layers["pairs"][0]["cosine"]), (&json!(false), &json!(null), &json!(null)));
+    assert_eq!(
+        (&layers["same_dictionary"], &layers["jaccard"], &layers["pairs"][0]["cosine"]),
+        (&json!(false), &json!(null), &json!(null))
+    );
     assert!(layers["features"].as_array().unwrap().is_empty(), "ids of two layers are never compared");
     for found in layers["matches"].as_array().unwrap() {
         assert!(found["cosine"].as_f64().unwrap() >= 0.5);
