@@ -61,6 +61,11 @@ pub enum Command {
     /// Makes dictionaries from a model's own activations: each feature is the direction of one token's activation. A
     /// stand-in where no trained SAEs exist; not a substitute for them.
     Dictionary(DictionaryArgs),
+    /// Prepares a run for viewing: builds the index in its folder, and tells what is wrong with the run, if anything.
+    Index(IndexArgs),
+    /// Brings texts to features: explanations as Neuronpedia exports them.
+    #[command(subcommand)]
+    Labels(LabelsCommand),
     /// Tells how fast this machine is and how much of it is used: its own ceilings, each stage as a share of its
     /// ceiling, and a whole run.
     Bench(BenchArgs),
@@ -74,9 +79,75 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub settings: Settings,
+    /// Do not build the index that viewing needs; it is built on the first view, or by `llamascope index`
+    #[arg(long)]
+    pub no_index: bool,
     /// No progress, no notes, no table: warnings and errors only
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  llamascope index outputs/run_20260102_030405
+  llamascope index outputs/run_20260102_030405 --check
+
+The index lies in the run's folder `index` and can be deleted at any time. It is built anew when the run has changed or \
+a byte of it is wrong. A bare tree of layer_XX/sentence_XXXX.jsonl, as other programs write it, can be indexed as well. \
+Exit code of --check: 0 if there is an index of the run's present state and every byte of it is right, else 1.")]
+pub struct IndexArgs {
+    /// A run folder
+    pub run: PathBuf,
+    /// Build nothing: read every byte of the index that is there and check it
+    #[arg(long)]
+    pub check: bool,
+    /// Build it anew even if it is there and right
+    #[arg(long, conflicts_with = "check")]
+    pub force: bool,
+    /// No progress and no findings
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum LabelsCommand {
+    /// Takes in exports, so that every view shows the texts beside the features.
+    Import(LabelsImportArgs),
+    /// Lists the dictionaries that have labels.
+    List(LabelsListArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  llamascope labels import llama3.1-8b/12-llamascope-res-32k/explanations/batch-*.jsonl.gz
+  llamascope labels import mine.jsonl --run outputs/run_20260102_030405 --layer 12
+
+A line of a file is {\"modelId\": \"llama3.1-8b\", \"layer\": \"12-llamascope-res-32k\", \"index\": \"104\", \"description\": \
+\"names of capitals\", ...}, as in Neuronpedia's bulk exports, plain or gzipped. The labels go to labels/MODEL/LAYER.jsonl \
+in the output folder and are found by every run in it with that dictionary; with --run and --layer they go to that layer \
+of that run, whatever dictionary it has. Nothing is downloaded.")]
+pub struct LabelsImportArgs {
+    /// Exports: batch-0.jsonl.gz, ...
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Folder with the runs [default: what config.yaml says, else outputs]
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    pub output_dir: Option<PathBuf>,
+    /// For this run alone
+    #[arg(long, requires = "layer")]
+    pub run: Option<PathBuf>,
+    /// For this layer of the run
+    #[arg(long, value_name = "N", requires = "run")]
+    pub layer: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct LabelsListArgs {
+    /// Folder with the runs [default: what config.yaml says, else outputs]
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Default)]

@@ -13,6 +13,7 @@ use llamascope_report::compare::{Requirement, compare_runs};
 use llamascope_report::summary::run_summary;
 
 use crate::args::{CompareArgs, DemoArgs, DictionaryArgs, InfoArgs, RunArgs};
+use crate::index;
 use crate::machine;
 use crate::terminal::{Terminal, say};
 
@@ -22,7 +23,7 @@ use crate::terminal::{Terminal, say};
 pub struct Usage(pub String);
 
 /// The config file that is read when none is named.
-const DEFAULT_CONFIG: &str = "config.yaml";
+pub(crate) const DEFAULT_CONFIG: &str = "config.yaml";
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let file = match &args.config {
@@ -33,16 +34,19 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         None => None,
     };
     let config = RunConfig::resolve(file, args.settings.overrides()).map_err(Error::from)?;
-    execute(&config, args.quiet)?;
+    execute(&config, args.quiet, !args.no_index)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a config, shows the summary and prints the run folder.
-fn execute(config: &RunConfig, quiet: bool) -> Result<PathBuf> {
+/// Runs a config, indexes the run if that is wanted, shows the summary and prints the run folder.
+fn execute(config: &RunConfig, quiet: bool, indexed: bool) -> Result<PathBuf> {
     let terminal = Terminal::new(quiet);
     let result = llamascope_pipeline::run(config, &machine::surroundings()?, &terminal);
     terminal.finish();
     let finished = result?;
+    if indexed {
+        index::at_the_end(&finished.path, &finished.manifest, &terminal);
+    }
     if !quiet {
         say(&format!("\n{}", run_summary(&Run::open(&finished.path)?)?));
     }
@@ -62,7 +66,7 @@ pub fn demo(args: DemoArgs) -> Result<ExitCode> {
     let prepared = demo_files::prepare(&config, &terminal);
     terminal.finish();
     prepared?;
-    let path = execute(&config, args.quiet)?;
+    let path = execute(&config, args.quiet, true)?;
     if !args.quiet {
         say(&demo_files::what_next(&path));
     }

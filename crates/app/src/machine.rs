@@ -54,10 +54,9 @@ pub fn now() -> (String, String) {
     (now.strftime("%Y%m%d_%H%M%S").to_string(), now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
 }
 
-/// Where indexes go of runs whose own folder cannot be written to.
+/// Where the index of a run goes whose folder cannot be written to.
 pub fn index_cache() -> Option<PathBuf> {
-    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    Some(caches.or_else(|| Some(home()?.join(".cache")))?.join("llamascope/indexes"))
+    crate::index::cache(home(), std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from))
 }
 
 fn home() -> Option<PathBuf> {

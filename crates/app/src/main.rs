@@ -3,6 +3,8 @@
 mod args;
 mod bench;
 mod commands;
+mod index;
+mod labels;
 mod machine;
 mod terminal;
 mod view;
@@ -10,6 +12,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
+use llamascope_record::index::IndexError;
 
 use args::{Cli, Command};
 
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info(args),
         Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
+        Command::Index(args) => index::index(args),
+        Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
     };
     let failure = match result {
@@ -36,6 +41,9 @@ fn main() -> ExitCode {
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
+        None if failure.downcast_ref::<IndexError>().is_some_and(IndexError::is_interruption) => {
+            ExitCode::from(INTERRUPTED)
+        }
         None if failure.is::<commands::Usage>() => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }

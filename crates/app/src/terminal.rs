@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use llamascope_pipeline::{Observer, Progress};
+use llamascope_record::index::Watch;
 
 use crate::INTERRUPTED;
 
@@ -68,6 +69,7 @@ enum Kind {
     Nothing,
     Stage,
     Run,
+    Index,
     Download(String),
 }
 
@@ -76,7 +78,7 @@ impl Kind {
     fn template(&self) -> &'static str {
         match self {
             Kind::Nothing | Kind::Stage => "{wide_msg}",
-            Kind::Run => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
+            Kind::Run | Kind::Index => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
             Kind::Download(_) => "{bar:20.cyan} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
         }
     }
@@ -168,6 +170,20 @@ impl Observer for Terminal {
     }
 }
 
+impl Watch for Terminal {
+    fn progress(&self, done: u64, total: u64) {
+        self.update(Kind::Index, done, total, |elapsed| {
+            let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+            let left = duration((total.saturating_sub(done) as f64 / rate.max(1.0)).ceil() as u64);
+            format!("indexing, {:.0} MB/s, {left} left", rate / 1e6)
+        });
+    }
+
+    fn cancelled(&self) -> bool {
+        CANCELLED.load(Ordering::SeqCst)
+    }
+}
+
 /// How fast a run goes, how long it will, and where it is. A token counts when it has gone through all layers.
 fn pace(progress: Progress, elapsed: Duration) -> String {
     let Progress { wave, waves, layer, last_layer, done, total, tokens } = progress;
@@ -213,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_template_is_right() {
-        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Download(String::new())] {
+        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Index, Kind::Download(String::new())] {
             assert!(ProgressStyle::with_template(kind.template()).is_ok(), "{kind:?}");
         }
     }

@@ -27,6 +27,7 @@ pub struct Extraction<'a, D: Device> {
 }
 
 /// The rows of some sentences at one layer: of each sentence one for every token that is not BOS.
+#[derive(Clone, Debug)]
 pub struct Encoded {
     /// The layer.
     pub layer: usize,

@@ -3,8 +3,8 @@
 //! Knows nothing of tensors, models, colours or the network.
 
 pub mod index;
-pub mod labels;
 mod json;
+pub mod labels;
 pub mod run;
 pub mod sentence;
 pub mod sparse;

@@ -58,6 +58,31 @@ impl Release {
         names.map(|name| format!("{}/{name}", self.folder(layer)))
     }
 
+    /// How Neuronpedia names a layer's SAE, where it has it: model, and layer with its set. The names are those of
+    /// SAELens' registry.
+    pub fn neuronpedia(&self, layer: usize) -> Option<(&'static str, String)> {
+        let features = if self.expansion == 8 { "32k" } else { "131k" };
+        match self.family {
+            Family::LlamaScope { letters } => {
+                let site = match letters {
+                    "R" => "res",
+                    "A" => "att",
+                    "M" => "mlp",
+                    _ => return None,
+                };
+                Some(("llama3.1-8b", format!("{layer}-llamascope-{site}-{features}")))
+            }
+            Family::R1Distill { mixture } => {
+                let set = match mixture.split_once("-Slimpajama-")? {
+                    ("800M", _) => "llamascope-slimpj-res",
+                    ("400M", _) => "llamascope-slimpj-openr1-res",
+                    _ => return None,
+                };
+                Some(("deepseek-r1-distill-llama-8b", format!("{layer}-{set}-{features}")))
+            }
+        }
+    }
+
     /// Number of features of each SAE.
     pub fn d_sae(&self) -> usize {
         self.d_model * self.expansion
@@ -115,6 +140,17 @@ pub fn release(name: &str) -> Result<Release, Error> {
     })
 }
 
+/// The release and layer that a folder belongs to, by its name and the shape of what it holds.
+pub fn release_of(folder: &Path, d_in: usize, d_sae: usize) -> Option<(Release, usize)> {
+    let name = folder.file_name()?.to_str()?;
+    let rest = name.strip_prefix("Llama3_1-8B-Base-L")?;
+    let layer = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let fits = |release: &Release| {
+        release.folder(layer) == name && (release.d_model, release.d_sae()) == (d_in, d_sae) && layer < release.n_layers
+    };
+    releases().into_iter().find(fits).map(|release| (release, layer))
+}
+
 /// `norm_scaling_factor` of `llama_scope_lxr_8x` by layer, from SAELens' registry.
 const LXR_8X_SCALES: [f64; N_LAYERS] = [
     58.9353, 39.7670, 27.3067, 20.1773, 16.1260, 13.6533, 11.9766, 10.8360, 10.1386, 9.2670, 8.8276, 8.4628, 7.9380,
@@ -151,6 +187,27 @@ mod tests {
         let r1 = release("llama_scope_r1_distill_800m_slimpajama").unwrap();
         assert_eq!(r1.files(5)[1], "800M-Slimpajama-0-OpenR1-Math-220k/L5R/sae_weights.safetensors");
         assert_eq!(releases().len(), 11);
+    }
+
+    #[test]
+    fn neuronpedia_has_most_of_them_under_names_of_its_own() {
+        let name = |name: &str| release(name).unwrap().neuronpedia(12).map(|(model, layer)| format!("{model}/{layer}"));
+        assert_eq!(name("llama_scope_lxr_8x").unwrap(), "llama3.1-8b/12-llamascope-res-32k");
+        assert_eq!(name("llama_scope_lxa_32x").unwrap(), "llama3.1-8b/12-llamascope-att-131k");
+        assert_eq!(name("llama_scope_lxtc_8x"), None);
+        let r1 = name("llama_scope_r1_distill_800m_slimpajama").unwrap();
+        assert_eq!(r1, "deepseek-r1-distill-llama-8b/12-llamascope-slimpj-res-32k");
+        assert_eq!(name("llama_scope_r1_distill_800m_openr1_math"), None);
+    }
+
+    #[test]
+    fn a_folder_is_known_by_its_name_and_shape() {
+        let of =
+            |name: &str, d_sae| release_of(Path::new(name), 4096, d_sae).map(|(release, layer)| (release.name, layer));
+        assert_eq!(of("saes/Llama3_1-8B-Base-L7R-8x", 32768), Some(("llama_scope_lxr_8x".into(), 7)));
+        assert_eq!(of("Llama3_1-8B-Base-L31TC-32x", 131072), Some(("llama_scope_lxtc_32x".into(), 31)));
+        assert_eq!((of("Llama3_1-8B-Base-L7R-8x", 512), of("Llama3_1-8B-Base-L32R-8x", 32768)), (None, None));
+        assert_eq!((of("Llama3_1-8B-Base-LR-8x", 32768), of("Exemplar-L7R-8x", 32768)), (None, None));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use llamascope_pipeline::Kernel;
 use llamascope_pipeline::labels;
 use llamascope_pipeline::live::{self, LiveError, Session};
-use llamascope_record::index::{RunIndex, Watch};
-use llamascope_record::labels::Labels;
+use llamascope_record::index::{LayerIndex, RunIndex, Watch};
+use llamascope_record::labels::{LABELS, Labels};
 use llamascope_record::run::{MANIFEST, Manifest, Status, read_manifest};
 
 use crate::answer::etag_of;
@@ -294,7 +294,8 @@ impl Library {
         let index = RunIndex::open_or_build(&found.path, self.settings.cache.as_deref(), watch);
         let index = index.map_err(|error| Problem::new(Code::UnreadableRun, error.to_string()))?;
         // A label file that cannot be read is no reason not to show the run.
-        let labels = labels::for_run(&found.path, index.manifest()).unwrap_or_default();
+        let labels = labels::for_run(&found.path, index.manifest(), index.layers().iter().map(LayerIndex::number));
+        let labels = labels.unwrap_or_default();
         let tag = format!("{} {:?} {}", index.generation(), stamp, self.settings.program);
         Ok(OpenRun { id: found.id.clone(), index, labels, tag })
     }
@@ -366,8 +367,14 @@ fn layer_folders(path: &Path) -> Vec<PathBuf> {
 fn stamp(path: &Path) -> Stamp {
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
     let manifest = path.join(MANIFEST).metadata().ok().and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
-    let labels = [path.join("labels"), path.parent().unwrap_or(path).join("labels")];
-    let folders = layer_folders(path).iter().chain(&labels).filter_map(|folder| modified(folder)).collect();
+    // Files of labels lie in the run's own folder, or beside the run in one folder for each model.
+    let shared = path.parent().unwrap_or(path).join(LABELS);
+    let models = fs::read_dir(&shared).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders = layer_folders(path);
+    folders.extend([path.join(LABELS), shared]);
+    folders.extend(models);
+    folders.sort();
+    let folders = folders.iter().filter_map(|folder| modified(folder)).collect();
     Stamp { manifest, folders }
 }
 

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use llamascope_compute::{Cpu, Device, Kernel, Precision};
 use llamascope_model::{Batch, Checkpoint, Llama};
 use llamascope_record::run::{Manifest, SaeInfo};
-use llamascope_record::{SparseRows, Tokens};
+use llamascope_record::Tokens;
 use llamascope_sae::{Convention, Decoder, Sae};
 
 pub use meaning::Logits;
 pub use store::Moment;
 
 use crate::Error;
-use crate::engine::{self, encode, tensors};
+use crate::engine::{self, Encoded, encode, tensors};
 
 /// Most tokens of a typed sentence.
 pub const MAX_TOKENS: usize = 1024;
@@ -127,7 +127,7 @@ pub struct Typed {
     /// Its tokens, BOS included.
     pub tokens: Tokens,
     /// Of each layer asked for one row for every token that is not BOS.
-    pub layers: Vec<(usize, SparseRows)>,
+    pub layers: Vec<Encoded>,
     /// Seconds that it took, from text to rows.
     pub seconds: f64,
     /// Seconds of opening model and SAEs before that; 0 where they were open.
@@ -242,7 +242,7 @@ impl Session {
             );
             return Err(LiveError::Text(text));
         }
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         let device = &self.device;
         let llama = Llama::new(device, &self.checkpoint, tokens.len());
         let batch = Batch::new([&tokens]);
@@ -259,7 +259,8 @@ impl Session {
                 return Err(Error::NonFinite { layer, sentence: 0, place: String::new(), position, dtype }.into());
             }
             if let (Some(sae), Some(rows)) = (sae, tapped) {
-                found.insert(layer, encode(device, sae, &device.encoder(&sae.w_enc), rows)?);
+                let (rows, candidates) = encode(device, sae, &device.encoder(&sae.w_enc), rows)?;
+                found.push(Encoded { layer, sentences: 0..1, rows, candidates });
             }
             if self.streaming {
                 tensors(&weights).for_each(|tensor| tensor.dont_need());
@@ -267,7 +268,7 @@ impl Session {
             }
         }
         let (seconds, load_seconds) = (started.elapsed().as_secs_f64(), loading.as_secs_f64());
-        Ok(Typed { tokens, layers: found.into_iter().collect(), seconds, load_seconds })
+        Ok(Typed { tokens, layers: found, seconds, load_seconds })
     }
 }
 

@@ -7,7 +7,6 @@ use llamascope_record::{Sentence, Source};
 
 use super::{LiveError, Session, Typed};
 use crate::Error;
-use crate::engine::Encoded;
 use crate::sink::Sink;
 
 /// What stands where other runs name an input file.
@@ -35,7 +34,7 @@ impl Session {
         output_dir: &Path,
         moment: Moment,
     ) -> Result<PathBuf, LiveError> {
-        let saes = typed.layers.iter().map(|(layer, _)| Ok((*self.sae(*layer)?).clone()));
+        let saes = typed.layers.iter().map(|encoded| Ok((*self.sae(encoded.layer)?).clone()));
         let saes = saes.collect::<Result<Vec<_>, LiveError>>()?;
         let tokens = std::slice::from_ref(&typed.tokens);
         let writer = RunWriter::create(output_dir, &moment.stamp).map_err(Error::from)?;
@@ -59,8 +58,8 @@ impl Session {
         let sentence = Sentence { text: text.to_owned(), source: Source { file: TYPED.into(), line: 1 } };
         writer.write_sentences(&[sentence], tokens).map_err(Error::from)?;
         let mut sink = Sink::new(&writer, tokens, &saes);
-        for (layer, rows) in &typed.layers {
-            sink.take(Encoded { layer: *layer, sentences: 0..1, rows: rows.clone() })?;
+        for encoded in &typed.layers {
+            sink.take(encoded.clone())?;
         }
         let (layers, fingerprint, _) = sink.finish();
         manifest.counts.rows = layers.iter().map(|layer| layer.rows).sum();

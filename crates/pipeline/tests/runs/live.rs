@@ -1,6 +1,7 @@
 //! A run's model and SAEs opened again.
 
 use llamascope_model::Checkpoint;
+use llamascope_pipeline::engine::Encoded;
 use llamascope_pipeline::live::{LiveError, Session, find};
 use llamascope_record::run::Run;
 use llamascope_sae::{Convention, Decoder, Sae};
@@ -23,7 +24,7 @@ fn a_typed_sentence_has_the_rows_of_the_run_whatever_the_memory() {
                 assert!(run.rows(0, index).unwrap().is_empty(), "{text}");
                 continue;
             };
-            for (layer, rows) in typed.layers {
+            for Encoded { layer, rows, .. } in typed.layers {
                 let stored = run.rows(layer, index).unwrap();
                 assert_eq!(rows.len(), stored.len());
                 for (row, stored) in rows.iter().zip(&stored) {

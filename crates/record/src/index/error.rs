@@ -87,6 +87,11 @@ impl IndexError {
         matches!(&self.problem, IndexProblem::Write(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
+    /// Whether somebody asked to stop.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self.problem, IndexProblem::Cancelled)
+    }
+
     /// Whether building the index anew is the cure.
     pub fn is_curable(&self) -> bool {
         matches!(self.problem, IndexProblem::Missing | IndexProblem::Stale | IndexProblem::Corrupt(_))
@@ -97,6 +102,7 @@ impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problem {
             IndexProblem::Run(error) => error.fmt(f),
+            problem @ IndexProblem::Cancelled => problem.fmt(f),
             problem => write!(f, "{}: {problem}", self.path.display()),
         }
     }

@@ -88,8 +88,8 @@ fn answer(library: &Arc<Library>, body: &[u8]) -> Result<Answer, Problem> {
     let session = library.session(&run)?;
     let typed = session.encode(&request.text, &numbers)?;
     let mut layers = Vec::new();
-    for (number, rows) in &typed.layers {
-        let layer = layer(&run, *number)?;
+    for encoded in &typed.layers {
+        let (layer, rows) = (layer(&run, encoded.layer)?, &encoded.rows);
         let rows: Vec<_> =
             rows.iter().map(|(ids, vals)| Some(ids.iter().copied().zip(vals.iter().copied()).collect())).collect();
         layers.push(shape(&run, layer, &rows, cut, false)?);

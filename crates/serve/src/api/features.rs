@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use llamascope_pipeline::labels::neuronpedia_sources;
+use llamascope_pipeline::labels;
 use llamascope_report::Score;
 use serde::Serialize;
 
@@ -92,13 +92,13 @@ pub fn detail(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
         Some(place) => Some(Peak { sentence: place.sentence, pos: position(run, place.sentence, place.nth)? }),
         None => None,
     };
-    let source = run.index.manifest().and_then(|manifest| neuronpedia_sources(manifest).remove(&layer.number()));
+    let source = run.index.manifest().and_then(|manifest| labels::neuronpedia(manifest).remove(&layer.number()));
     let neuronpedia = source.map(|source| {
         let url = format!("{NEURONPEDIA}/{}/{}/{id}", source.model, source.layer);
         Neuronpedia { embed_url: format!("{url}?embed=true&embedexplanation=true&embedplots=true&embedtest=true"), url }
     });
     let feature = Feature::of(run, layer, id, stats.as_ref());
-    let label_source = feature.label.as_ref().and_then(|_| run.labels.source(layer.number())).map(str::to_owned);
+    let label_source = feature.label.as_ref().and_then(|_| run.labels.source(layer.number())).map(|path| path.display().to_string());
     Answer::json(&Detail {
         feature,
         tokens: layer.rows(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llamascope_pipeline::labels::neuronpedia_sources;
+use llamascope_pipeline::labels;
 use llamascope_pipeline::live::LiveError;
 use llamascope_record::index::{LayerIndex, Severity};
 use llamascope_record::run::{Manifest, Status};
@@ -163,7 +163,7 @@ pub fn detail(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
     ask.done()?;
     let run = &*scope.run;
     let manifest = run.index.manifest();
-    let sources = manifest.map(neuronpedia_sources).unwrap_or_default();
+    let sources = manifest.map(labels::neuronpedia).unwrap_or_default();
     let layer = |layer: &LayerIndex| {
         let number = layer.number();
         let source = sources.get(&number);
