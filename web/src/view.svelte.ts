@@ -102,8 +102,11 @@ export class View {
     for (let row = 0; row < count; row++) {
       const first = rows.ptr[row] ?? 0;
       const id = rows.ids[first];
-      const text = this.scene.value?.sentence.tokens[this.scene.value.tokenOfRow[row] ?? 0]?.text ?? "";
-      if (id === undefined || first === rows.ptr[row + 1] || !/[\p{L}\p{N}]{3}|\p{Script=Han}/u.test(text)) continue;
+      // Of the tokens that share a character the last one knows which it is.
+      const token = this.tokenAt(row);
+      const group = token && this.scene.value?.sentence.groups[token.group];
+      const last = group && this.scene.value?.tokenOfRow[row] === group.first + group.len - 1;
+      if (id === undefined || first === rows.ptr[row + 1] || !last || !/[\p{L}\p{N}]{3}|\p{Script=Han}|\p{Script=Katakana}/u.test(group.text)) continue;
       // The first position is an attention sink in models without BOS: never typical.
       const telling = row === 0 ? 0 : this.inks.rarity(this.known.get(id)?.points ?? 0, rows.tokens) + row / (100 * count);
       if (telling > most) [most, best] = [telling, row];

@@ -107,8 +107,8 @@ export const en = {
 
   // small multiples
   multiples: "The whole sentence",
-  multiplesHint: "One small chart a token, strongest feature left. Hover a bar: the same feature lights up everywhere.",
-  scaleToken: "each to its own scale",
+  multiplesHint: "One chart a token. Hover a bar: its feature lights up everywhere.",
+  scaleToken: "own scales",
   scaleSentence: "one scale",
   scale: "Scale",
 
@@ -136,7 +136,7 @@ export const en = {
   neuronpedia: "Open on Neuronpedia",
   neuronpediaHint: "Leaves this machine: opens the public page of this feature",
   noLabel: "no label",
-  labelHint: "llamascope labels import FILE… adds explanations from Neuronpedia's exports.",
+  labelHint: "adds explanations from Neuronpedia's exports.",
   score: "Score",
   scoreHelp: "0 to 100: rank points averaged over all tokens of this layer; low is rare",
   density: "Active in",
@@ -172,6 +172,8 @@ export const en = {
   nFeatures: (n: number) => many(n, "feature"),
   filterTable: "Filter",
   filterExample: 'density<0.01 max>5 label~"Paris"',
+  columnSentences: "sent.",
+  columnMax: "max",
   orderScore: "most common first",
   orderRare: "rarest first",
   orderMax: "strongest first",
@@ -277,6 +279,8 @@ export const en = {
   exportTitle: "Take it with you",
   exportRows: "Copy this token's features as a table",
   exportLink: "Copy the link",
+  partOf: "Bytes of a character that no token holds alone",
+  exportReport: "As one HTML file that opens without a server",
   exportCommand: "As a picture, in the terminal",
 };
 
