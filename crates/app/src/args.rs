@@ -23,6 +23,7 @@ Examples:
   llamascope demo                        a small real model over two dozen sentences
   llamascope run                         what ./config.yaml says
   llamascope run --layers 0,15 -q        the same, other layers, nothing but the result
+  llamascope view                        the runs in ./outputs, in a browser
   llamascope compare outputs/A outputs/B
   llamascope info model.gguf
 
@@ -55,6 +56,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Tells what a model, an SAE or a run is.
     Info(InfoArgs),
+    /// Shows runs in a browser: a page served by this machine, to this machine alone.
+    View(ViewArgs),
     /// Makes dictionaries from a model's own activations: each feature is the direction of one token's activation. A
     /// stand-in where no trained SAEs exist; not a substitute for them.
     Dictionary(DictionaryArgs),
@@ -260,6 +263,34 @@ pub struct InfoArgs {
     /// A model (folder, .gguf or hub id), an SAE (folder or release name) or a run folder
     #[arg(value_name = "PATH|ID")]
     pub what: String,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  llamascope view                                   all runs in ./outputs
+  llamascope view outputs/run_20260102_030405       this one
+  llamascope view --no-open --port 8080             for a browser that you open yourself
+
+On a machine that you are logged into with ssh: llamascope view --no-open --port 7311 there, ssh -L 7311:localhost:7311 \
+MACHINE here, then open http://localhost:7311 here.
+
+The server listens on 127.0.0.1 alone, answers this machine's own page only, and sends nothing anywhere. The first look \
+at a run makes an index in its folder. Where the run's model and SAEs are still at hand, a sentence can be typed and is \
+encoded at once. The address is the last line on stdout; Ctrl-C ends the server.")]
+pub struct ViewArgs {
+    /// A run, or a folder of runs
+    #[arg(value_name = "RUN|DIR", default_value = "outputs")]
+    pub path: PathBuf,
+    /// Port of 127.0.0.1; 0 takes any that is free [default: the first free one from 7311]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Do not open a browser
+    #[arg(long)]
+    pub no_open: bool,
+    /// Memory for the model of typed sentences, such as 4GiB [default: half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub memory: Option<u64>,
 }
 
 #[derive(Args)]

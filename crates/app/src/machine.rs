@@ -15,7 +15,7 @@ const UNKNOWN_MEMORY: u64 = 8 << 30;
 /// # Errors
 /// A `.env` that cannot be read, a kernel that does not exist.
 pub fn surroundings() -> Result<Surroundings, Usage> {
-    let now = jiff::ZonedDateTime::now();
+    let (stamp, started) = now();
     let kernel = match std::env::var("LLAMASCOPE_KERNEL") {
         Ok(name) => Some(name.parse::<Kernel>().map_err(|error| Usage(format!("LLAMASCOPE_KERNEL: {error}")))?),
         Err(_) => None,
@@ -25,8 +25,8 @@ pub fn surroundings() -> Result<Surroundings, Usage> {
         memory: free_memory().map_or(UNKNOWN_MEMORY, |free| free / 2),
         kernel,
         program: concat!("llamascope ", env!("CARGO_PKG_VERSION")).into(),
-        stamp: now.strftime("%Y%m%d_%H%M%S").to_string(),
-        started: now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        stamp,
+        started,
         peak_memory,
     })
 }
@@ -46,6 +46,12 @@ pub fn hub_options() -> Result<HubOptions, Usage> {
         std::env::var(name).ok().or_else(in_file)
     };
     Ok(HubOptions::from_vars(get, home().as_deref()))
+}
+
+/// The moment as `YYYYMMDD_HHMMSS`, and as RFC 3339 has it.
+pub fn now() -> (String, String) {
+    let now = jiff::ZonedDateTime::now();
+    (now.strftime("%Y%m%d_%H%M%S").to_string(), now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
 }
 
 /// Where the index of a run goes whose folder cannot be written to.

@@ -12,6 +12,7 @@ mod report;
 mod show;
 mod terminal;
 mod tui;
+mod view;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo(args),
         Command::Compare(args) => commands::compare(args),
         Command::Info(args) => commands::info(args),
+        Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Index(args) => index::index(args),
         Command::Labels(command) => labels::labels(command),

@@ -33,6 +33,11 @@ pub fn stop_on_ctrl_c() {
     let _ = ctrlc::set_handler(handler);
 }
 
+/// Whether somebody has pressed Ctrl-C.
+pub fn cancelled() -> bool {
+    CANCELLED.load(Ordering::SeqCst)
+}
+
 /// A line on stderr. Nobody reading it is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -161,7 +166,7 @@ impl Observer for Terminal {
     }
 
     fn cancelled(&self) -> bool {
-        CANCELLED.load(Ordering::SeqCst)
+        cancelled()
     }
 }
 

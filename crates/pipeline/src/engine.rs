@@ -27,6 +27,7 @@ pub struct Extraction<'a, D: Device> {
 }
 
 /// The rows of some sentences at one layer: of each sentence one for every token that is not BOS.
+#[derive(Clone, Debug)]
 pub struct Encoded {
     /// The layer.
     pub layer: usize,
@@ -226,7 +227,7 @@ fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
     });
 }
 
-fn hash_sae(sae: &Sae) -> String {
+pub(crate) fn hash_sae(sae: &Sae) -> String {
     let mut hasher = blake3::Hasher::new();
     hash_tensor(&mut hasher, &sae.w_enc);
     hasher.update(format!("{} {:?}", sae.scale, sae.input_norm).as_bytes());

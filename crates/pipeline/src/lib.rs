@@ -11,6 +11,7 @@ mod error;
 pub mod fetch;
 pub mod info;
 pub mod labels;
+pub mod live;
 pub mod observer;
 pub mod run;
 mod sink;

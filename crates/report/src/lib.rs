@@ -7,6 +7,7 @@ pub mod chart;
 pub mod colour;
 pub mod compare;
 pub mod gather;
+pub mod contrast;
 pub mod info;
 pub mod page;
 pub mod paint;

@@ -62,6 +62,67 @@ impl Decoder {
         Ok(Decoder { weights, features, scale, bias, norm: sae.input_norm })
     }
 
+    /// Number of features.
+    pub fn d_sae(&self) -> usize {
+        match self.features {
+            Features::Rows => self.weights.n_rows(),
+            Features::Columns => self.weights.n_cols(),
+        }
+    }
+
+    /// The decoder vector of a feature as it lies in the file, `[d_in]`.
+    ///
+    /// # Panics
+    /// When there is no such feature.
+    pub fn direction(&self, feature: usize) -> Vec<f32> {
+        let dtype = self.weights.dtype();
+        match self.features {
+            Features::Rows => {
+                let mut row = vec![0.0; self.weights.n_cols()];
+                dtype.dequantize(self.weights.row(feature), &mut row);
+                row
+            }
+            // Only the block that holds the number is read of each row of the file.
+            Features::Columns => {
+                let (block, bytes) = (feature / dtype.block_len(), dtype.block_bytes());
+                let mut numbers = vec![0.0; dtype.block_len()];
+                let number = |row: usize| {
+                    dtype.dequantize(&self.weights.row(row)[block * bytes..][..bytes], &mut numbers);
+                    numbers[feature % dtype.block_len()]
+                };
+                (0..self.weights.n_rows()).map(number).collect()
+            }
+        }
+    }
+
+    /// The cosine of `direction: [d_in]` with the decoder vector of every feature, `[d_sae]`; 0 where either has no
+    /// length. The matrix is read once, in the order it lies in, and sums run in f64.
+    ///
+    /// # Panics
+    /// When the direction has another width.
+    pub fn cosines(&self, direction: &[f32]) -> Vec<f32> {
+        assert_eq!(direction.len(), self.bias.len(), "a direction of another width");
+        let mut sums = vec![(0.0f64, 0.0f64); self.d_sae()];
+        let mut line = vec![0.0; self.weights.n_cols()];
+        let add = |(dot, square): &mut (f64, f64), d: f32, v: f32| {
+            *dot += f64::from(d) * f64::from(v);
+            *square += f64::from(v) * f64::from(v);
+        };
+        for row in 0..self.weights.n_rows() {
+            self.weights.dtype().dequantize(self.weights.row(row), &mut line);
+            match self.features {
+                Features::Rows => line.iter().zip(direction).for_each(|(&v, &d)| add(&mut sums[row], d, v)),
+                Features::Columns => line.iter().zip(&mut sums).for_each(|(&v, sum)| add(sum, direction[row], v)),
+            }
+        }
+        let length = direction.iter().map(|&d| f64::from(d) * f64::from(d)).sum::<f64>().sqrt();
+        let cosine = |(dot, square): (f64, f64)| {
+            let lengths = length * square.sqrt();
+            if lengths > 0.0 { (dot / lengths).clamp(-1.0, 1.0) as f32 } else { 0.0 }
+        };
+        sums.into_iter().map(cosine).collect()
+    }
+
     /// Reconstructs rows: `[n, d_in]` for the `n` rows of `features`. `inputs: [n, d_in]` are the rows that were encoded;
     /// they matter only where the SAE normalises each row by itself. Sums run in f64 in the order of the features.
     ///

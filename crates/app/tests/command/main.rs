@@ -13,3 +13,5 @@ mod pictures;
 mod shell;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod view;

@@ -7,6 +7,7 @@ mod bench;
 mod bytes;
 mod dictionary;
 mod folder;
+mod live;
 mod precision;
 mod residuals;
 mod rows;

@@ -117,6 +117,8 @@ impl std::error::Error for LabelError {}
 /// The labels of one dictionary.
 #[derive(Clone, Debug, Default)]
 struct LayerLabels {
+    /// The file that they were read from.
+    source: PathBuf,
     ids: Vec<u32>,
     /// End of each text.
     ends: Vec<u32>,
@@ -143,7 +145,7 @@ impl Labels {
                 dictionaries.get(&layer).and_then(|dictionary| path_in_store(beside(run).as_deref()?, dictionary).ok());
             for path in std::iter::once(path_in_run(run, layer)).chain(shared) {
                 if let Some(stored) = store::read(&path)? {
-                    labels.0.insert(layer, LayerLabels::new(&stored));
+                    labels.0.insert(layer, LayerLabels::new(path, &stored));
                     break;
                 }
             }
@@ -157,6 +159,11 @@ impl Labels {
         let at = labels.ids.binary_search(&feature).ok()?;
         let start = if at == 0 { 0 } else { labels.ends[at - 1] };
         Some(&labels.text[start as usize..labels.ends[at] as usize])
+    }
+
+    /// The file that the labels of a layer were read from.
+    pub fn source(&self, layer: usize) -> Option<&Path> {
+        self.0.get(&layer).map(|labels| labels.source.as_path())
     }
 
     /// All labels of a layer, by ascending id.
@@ -177,8 +184,8 @@ impl Labels {
 }
 
 impl LayerLabels {
-    fn new(stored: &BTreeMap<u32, Stored>) -> LayerLabels {
-        let mut labels = LayerLabels::default();
+    fn new(source: PathBuf, stored: &BTreeMap<u32, Stored>) -> LayerLabels {
+        let mut labels = LayerLabels { source, ..LayerLabels::default() };
         for (&id, label) in stored {
             labels.ids.push(id);
             labels.text.push_str(&label.description);

@@ -36,8 +36,8 @@ pub use manifest::{
     Counts, DeviceInfo, FORMAT_VERSION, FileInfo, FormatVersion, LayerSummary, Manifest, ModelInfo, SaeInfo, Status,
     Timings,
 };
-pub use reader::Run;
-pub(crate) use reader::read_manifest;
+pub use reader::{Run, read_manifest};
+
 pub use records::SentenceRecord;
 pub(crate) use records::parse_record;
 pub use rows::{OutputRow, TokenRow, output_rows};

@@ -105,8 +105,8 @@ fn numbers_in(dir: &Path, number: fn(&str) -> Option<usize>) -> Result<Vec<usize
     list().map_err(|error| RunError::new(dir, RunProblem::Read(error)))
 }
 
-/// Reads a manifest, if there is one.
-pub(crate) fn read_manifest(path: &Path) -> Result<Option<Manifest>, RunError> {
+/// Reads the manifest at `path`; none where there is no such file.
+pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, RunError> {
     /// The version alone, to be looked at before the rest, which may have another shape.
     #[derive(Deserialize)]
     struct Version {

@@ -89,3 +89,26 @@ fn saelens_undoes_the_input_norm_and_the_decoder_norm() {
         assert_rows(&decoded, expected, 12);
     }
 }
+
+#[test]
+fn directions_and_cosines_are_those_of_the_file_in_both_layouts() {
+    let root = tempfile::tempdir().unwrap();
+    let sae = Numbers::new(16, 96);
+    let json = llama_scope::hyperparams(&sae, "blocks.3.hook_resid_post", 2.5, 2.5);
+    let columns = llama_scope::write(root.path(), "L3R-8x", &sae, &json);
+    let columns = Decoder::open(&Sae::open(&columns, Convention::Saelens).unwrap()).unwrap();
+    assert_eq!(columns.d_sae(), 96);
+    let vector = |j: usize| (0..16).map(|i| sae.dec[i * 96 + j]).collect::<Vec<f32>>();
+    let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    for feature in [0, 41, 95] {
+        let direction = columns.direction(feature);
+        assert_eq!(direction, vector(feature));
+        for (other, cosine) in columns.cosines(&direction).into_iter().enumerate() {
+            let v = vector(other);
+            let dot: f64 = v.iter().zip(&direction).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+            let expected = dot / (length(&v) * length(&direction));
+            assert!((f64::from(cosine) - expected).abs() < 1e-6, "{feature} and {other}: {cosine} for {expected}");
+        }
+    }
+    assert!(columns.cosines(&[0.0; 16]).iter().all(|cosine| *cosine == 0.0), "no direction is near to none");
+}

@@ -1,0 +1,12 @@
+//! The server without a socket: every address, what is refused, and the contract.
+
+mod contract;
+mod encode;
+mod errors;
+mod features;
+mod growing;
+mod page;
+mod schema;
+mod security;
+mod sentences;
+mod support;

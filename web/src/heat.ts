@@ -1,0 +1,37 @@
+// The heatmap of a typed sentence, counted here from its rows as the server counts those of a run.
+import type * as api from "./api/client.ts";
+import type { Address, FeatureRef } from "./address.ts";
+
+export function heatOf(all: api.Activations, metric: Address["metric"], feature: FeatureRef | null): api.Heatmap {
+  // A feature is at home in one layer.
+  const asked = metric === "feature" ? all.layers.filter((one) => one.layer === feature?.layer) : [...all.layers];
+  const layers = asked.sort((a, b) => a.layer - b.layer);
+  const values = layers.map((one) => all.positions.map((_, row) => cell(one, row, metric, feature)));
+  return {
+    metric,
+    layers: layers.map((one) => one.layer),
+    positions: all.positions,
+    values,
+    layer_max: values.map((row) => row.reduce<number>((most, value) => Math.max(most, value ?? 0), 0)),
+  };
+}
+
+function cell(rows: api.LayerActivations, row: number, metric: Address["metric"], feature: FeatureRef | null): number | null {
+  const [first, end] = [rows.ptr[row] ?? 0, rows.ptr[row + 1] ?? 0];
+  const ids = rows.ids.slice(first, end);
+  const vals = rows.vals.slice(first, end);
+  switch (metric) {
+    case "nnz":
+      return rows.nnz[row] ?? null;
+    case "sum":
+      return vals.reduce((sum, value) => sum + value, 0);
+    case "max":
+      return vals[0] ?? 0;
+    case "feature":
+      return vals[ids.indexOf(feature?.id ?? -1)] ?? 0;
+    case "novelty": {
+      const before = new Set(row === 0 ? [] : rows.ids.slice(rows.ptr[row - 1], first));
+      return ids.length === 0 ? 0 : ids.filter((id) => !before.has(id)).length / ids.length;
+    }
+  }
+}
