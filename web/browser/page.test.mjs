@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { HOSTILE, screenshots, start } from "./start.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -19,7 +20,7 @@ async function visit(path, options, act) {
   const strange = [];
   await context.route("**/*", (route) => {
     const url = new URL(route.request().url());
-    if (url.origin === world.address || url.origin === world.emptyAddress) return route.continue();
+    if (url.origin === world.address || url.href === path) return route.continue();
     strange.push(`request to ${url}`);
     return route.abort();
   });
@@ -34,7 +35,7 @@ async function visit(path, options, act) {
     if (/Content Security Policy|Refused to/.test(message.text())) strange.push(message.text());
   });
   try {
-    await page.goto(path.startsWith("http") ? path : world.address + path);
+    await page.goto(/^(http|file):/.test(path) ? path : world.address + path);
     await act(page);
     assert.deepEqual(strange, []);
   } finally {
@@ -100,7 +101,7 @@ test("sentences are searched by text, regular expression, Japanese and feature",
     await page.fill("#search", "東京");
     await total(1);
     assert.equal(await page.textContent("nav mark"), "東京");
-    await page.fill("#search", "^the (cat|dog) sat");
+    await page.fill("#search", "^The (cat|dog) sat");
     await page.click("nav button[aria-pressed]");
     await total(2);
     await page.fill("#search", "(");
@@ -428,8 +429,25 @@ test("high contrast, forced colours and a narrow window work", async () => {
   });
 });
 
+test("the report opens from the disk, alone", async () => {
+  for (const colorScheme of ["light", "dark"])
+    await visit(pathToFileURL(world.report).href, { colorScheme, offline: true }, async (page) => {
+      await page.waitForSelector("svg", { state: "attached" });
+      await page.waitForTimeout(200);
+      assert.equal(await page.evaluate(() => window.hacked), undefined);
+      assert.equal((await page.$$("img")).length, 0);
+      const text = await page.evaluate(() => document.body.textContent);
+      for (const sentence of world.sentences.slice(0, 4)) assert.ok(text.includes(sentence), sentence);
+      assert.deepEqual(await violations(page), []);
+      await shot(page, `report-${colorScheme}`);
+    });
+});
+
 test("what is not there is said, with the way out", async () => {
-  await visit(world.emptyAddress, {}, async (page) => {
+  await visit("/", {}, async (page) => {
+    // All runs were deleted while the server went on.
+    await page.route("**/api/v1/runs", (route) => route.fulfill({ json: { folder: "outputs", runs: [] } }));
+    await page.reload();
     await page.waitForSelector("text=llamascope run config.yaml");
   });
   await visit(at("/s/99999"), {}, async (page) => {

@@ -35,6 +35,14 @@ function run(folder, input, dtype) {
   return done.stdout.trim().split("\n").at(-1).split("/").at(-1);
 }
 
+/** Writes the run as one HTML file. */
+function report(folder, run) {
+  const file = join(folder, "report.html");
+  const done = spawnSync(program, ["report", join(folder, "outputs", run), "-o", file, "--sentences", "0-9"], { encoding: "utf8", cwd: folder });
+  if (done.status !== 0) throw new Error(`llamascope report ended with ${done.status}:\n${done.stderr}`);
+  return file;
+}
+
 /** Starts the server on a free port and waits for the address that it prints. */
 async function serve(folder) {
   const child = spawn(program, ["view", folder, "--no-open", "--port", "0"], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
@@ -59,12 +67,11 @@ export async function start() {
   const input = join(folder, "sentences.txt");
   writeFileSync(input, `${SENTENCES.join("\n")}\n`);
   const outputs = join(folder, "outputs");
-  const empty = join(folder, "empty");
   mkdirSync(outputs);
-  mkdirSync(empty);
   const runs = { exact: run(outputs, input, "float32"), rounded: run(outputs, input, "bfloat16") };
   if (readdirSync(outputs).length !== 2) throw new Error("the two runs did not get two folders");
-  const [server, bare] = await Promise.all([serve(outputs), serve(empty)]);
+  const server = await serve(outputs);
+  const file = report(folder, runs.exact);
   const browser = await chromium.launch({
     executablePath: browserPath,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -72,13 +79,12 @@ export async function start() {
   return {
     runs,
     browser,
+    report: file,
     address: server.address,
-    emptyAddress: bare.address,
     sentences: SENTENCES,
     async stop() {
       await browser.close();
       server.stop();
-      bare.stop();
       rmSync(folder, { recursive: true, force: true });
     },
   };
