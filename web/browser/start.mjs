@@ -35,14 +35,6 @@ function run(folder, input, dtype) {
   return done.stdout.trim().split("\n").at(-1).split("/").at(-1);
 }
 
-/** Writes the run as one HTML file. */
-function report(folder, run) {
-  const file = join(folder, "report.html");
-  const done = spawnSync(program, ["report", join(folder, "outputs", run), "-o", file, "--sentences", "0-9"], { encoding: "utf8", cwd: folder });
-  if (done.status !== 0) throw new Error(`llamascope report ended with ${done.status}:\n${done.stderr}`);
-  return file;
-}
-
 /** Starts the server on a free port and waits for the address that it prints. */
 async function serve(folder) {
   const child = spawn(program, ["view", folder, "--no-open", "--port", "0"], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
@@ -71,7 +63,6 @@ export async function start() {
   const runs = { exact: run(outputs, input, "float32"), rounded: run(outputs, input, "bfloat16") };
   if (readdirSync(outputs).length !== 2) throw new Error("the two runs did not get two folders");
   const server = await serve(outputs);
-  const file = report(folder, runs.exact);
   const browser = await chromium.launch({
     executablePath: browserPath,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -79,7 +70,6 @@ export async function start() {
   return {
     runs,
     browser,
-    report: file,
     address: server.address,
     sentences: SENTENCES,
     async stop() {
