@@ -59,12 +59,10 @@ export async function start() {
   const input = join(folder, "sentences.txt");
   writeFileSync(input, `${SENTENCES.join("\n")}\n`);
   const outputs = join(folder, "outputs");
-  const empty = join(folder, "empty");
   mkdirSync(outputs);
-  mkdirSync(empty);
   const runs = { exact: run(outputs, input, "float32"), rounded: run(outputs, input, "bfloat16") };
   if (readdirSync(outputs).length !== 2) throw new Error("the two runs did not get two folders");
-  const [server, bare] = await Promise.all([serve(outputs), serve(empty)]);
+  const server = await serve(outputs);
   const browser = await chromium.launch({
     executablePath: browserPath,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -73,12 +71,10 @@ export async function start() {
     runs,
     browser,
     address: server.address,
-    emptyAddress: bare.address,
     sentences: SENTENCES,
     async stop() {
       await browser.close();
       server.stop();
-      bare.stop();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -107,7 +107,7 @@ export const en = {
 
   // small multiples
   multiples: "The whole sentence",
-  multiplesHint: "One chart a token. Hover a bar: its feature lights up everywhere.",
+  multiplesHint: "Hover a bar: its feature lights up everywhere.",
   scaleToken: "own scales",
   scaleSentence: "one scale",
   scale: "Scale",
@@ -172,8 +172,8 @@ export const en = {
   nFeatures: (n: number) => many(n, "feature"),
   filterTable: "Filter",
   filterExample: 'density<0.01 max>5 label~"Paris"',
-  columnSentences: "sent.",
-  columnMax: "max",
+  columnSentences: "Sent.",
+  columnMax: "Max",
   orderScore: "most common first",
   orderRare: "rarest first",
   orderMax: "strongest first",
