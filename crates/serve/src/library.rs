@@ -269,7 +269,7 @@ impl Library {
             let opened = catch_unwind(AssertUnwindSafe(|| library.open_run(&found, &stamp, &progress)));
             let opened =
                 opened.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "opening the run has failed unexpectedly")));
-            let growing = opened.as_ref().is_ok_and(|run| is_running(run));
+            let growing = opened.as_ref().is_ok_and(is_running);
             let pause =
                 BETWEEN_READINGS + SIZE_PAUSE * opened.as_ref().map_or(0, |run| (run.index.bytes() >> 20) as u32);
             library.update(&found.id, |slot| {

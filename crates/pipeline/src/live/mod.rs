@@ -44,8 +44,15 @@ pub enum LiveError {
     /// A text that cannot be encoded.
     #[error("{0}")]
     Text(String),
+    /// In a box, because it is much larger than the others.
     #[error(transparent)]
-    Failed(#[from] Error),
+    Failed(Box<Error>),
+}
+
+impl From<Error> for LiveError {
+    fn from(error: Error) -> Self {
+        LiveError::Failed(Box::new(error))
+    }
 }
 
 /// Where the weights of a run are on this machine.

@@ -126,7 +126,7 @@ fn heading(marks: &mut Vec<Mark>, frame: &Frame<'_>, title: &str, below: &str) -
 /// A value in few characters.
 pub fn short(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if !(0.001..1e6).contains(&v) => format!("{v:.1e}"),
         v if v < 0.1 => format!("{v:.3}"),
         v if v < 10.0 => format!("{v:.2}"),

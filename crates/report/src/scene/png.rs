@@ -147,7 +147,7 @@ pub fn paint(svg: &str, scale: f64, fonts: &Fonts) -> Result<Painted, PngError> 
         usvg::Tree::from_str(svg, &options).map_err(|error| PngError::Svg(error.to_string()))?
     };
     let [width, height] = [tree.size().width(), tree.size().height()].map(|side| (f64::from(side) * scale).ceil());
-    if !(width * height <= MOST_PIXELS as f64) {
+    if width * height > MOST_PIXELS as f64 || (width * height).is_nan() {
         return Err(PngError::Size { width: width as u64, height: height as u64 });
     }
     let empty = || PngError::Size { width: width as u64, height: height as u64 };

@@ -235,7 +235,7 @@ fn measure(metric: Metric, feature: u32, row: Row<'_>, before: Option<Row<'_>>) 
         Metric::Sum => vals().sum(),
         Metric::Max => vals().fold(0.0, f64::max),
         Metric::Feature => row.iter().find(|(id, _)| *id == feature).map_or(0.0, |(_, val)| f64::from(val)),
-        Metric::Novelty if row.len() == 0 => 0.0,
+        Metric::Novelty if row.is_empty() => 0.0,
         Metric::Novelty => {
             let mut known: Vec<u32> = before.map(|row| row.ids().to_vec()).unwrap_or_default();
             known.sort_unstable();

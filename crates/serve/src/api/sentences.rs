@@ -90,7 +90,9 @@ pub fn list(scope: &Scope, ask: &mut Ask) -> Result<Answer, Problem> {
             return Err(Problem::bad("sort=max is by the value of a feature: give one, such as feature=12:104"));
         }
         Sort::Max => found.sort_by(|a, b| b.1.unwrap_or(0.0).total_cmp(&a.1.unwrap_or(0.0)).then(a.0.cmp(&b.0))),
-        Sort::Length => found.sort_by_cached_key(|(sentence, _)| (Reverse(run.index.rows_of(*sentence).len()), *sentence)),
+        Sort::Length => {
+            found.sort_by_cached_key(|(sentence, _)| (Reverse(run.index.rows_of(*sentence).len()), *sentence))
+        }
     }
     let total = found.len();
     let item = |&(sentence, max): &(usize, Option<f32>)| item(run, sentence, max, query.as_ref());

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, RUN, numbers, outputs};
 
+/// Sentence, position and value of each token with a feature.
+type Places = BTreeMap<u32, Vec<(usize, u32, f32)>>;
+
 /// Sentence, position, value of every activation of every feature at a layer; the score; the number of rows.
-fn oracle(layer: usize) -> (BTreeMap<u32, Vec<(usize, u32, f32)>>, Score) {
+fn oracle(layer: usize) -> (Places, Score) {
     let run = Run::open(&outputs().join(RUN)).unwrap();
     let (mut places, mut score) = (BTreeMap::<u32, Vec<_>>::new(), Score::default());
     for sentence in run.sentences_in(layer) {
@@ -179,8 +182,7 @@ fn histogram_tokens_and_scores_add_up() {
     assert_eq!(histogram["zeros"].as_u64().unwrap() as usize + places[&id].len(), score.tokens() as usize);
     for bin in bins {
         let (low, high) = (bin["low"].as_f64().unwrap() as f32, bin["high"].as_f64().unwrap() as f32);
-        let inside =
-            places[&id].iter().filter(|place| low <= place.2 && (place.2 < high || place.2 == high)).count() as u64;
+        let inside = places[&id].iter().filter(|place| low <= place.2 && place.2 <= high).count() as u64;
         assert!(inside >= bin["count"].as_u64().unwrap(), "{bin}");
     }
     let tokens = client.ok(&format!("/features/0/{id}/tokens"));
