@@ -12,7 +12,7 @@
 //! have the same number at every layer; a layer may lack some of them.
 //!
 //! Everything here can be made again from the run, and is whenever it is missing, of another state of the run, or damaged:
-//! see [`RunIndex::open_or_build`]. The format of the files is described in [`container`] and beside each kind of file.
+//! see [`RunIndex::open_or_build`]. The format of the files is described in `container` and beside each kind of file.
 //! Values are the f32 of the rows, bit for bit.
 
 mod build;
