@@ -19,7 +19,7 @@ fn a_typed_sentence_has_the_rows_of_the_run_whatever_the_memory() {
     let run = job.open();
     for memory in [1 << 40, 1] {
         let session = session(&run, memory);
-        for (index, text) in sentences(MODEL).iter().enumerate().filter(|(index, _)| index % 3 == 0) {
+        for (index, text) in sentences("llama3").iter().enumerate().filter(|(index, _)| index % 3 == 0) {
             let Ok(typed) = session.encode(text, run.layers()) else {
                 assert!(run.rows(0, index).unwrap().is_empty(), "{text}");
                 continue;
