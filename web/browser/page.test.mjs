@@ -13,13 +13,17 @@ before(async () => {
 });
 after(() => world?.stop());
 
-/** Opens a page, runs the test, and holds it to what every test has to hold: nothing external, no error, no violation. */
+/** Opens a page, runs the test, and holds it to what every test has to hold: nothing external, no error. */
 async function visit(path, options, act) {
+  await open(world.address + path, options, (url) => url.origin === world.address, act);
+}
+
+async function open(address, options, isOurs, act) {
   const context = await world.browser.newContext({ viewport: { width: 1440, height: 900 }, locale: "en-US", ...options });
   const strange = [];
   await context.route("**/*", (route) => {
     const url = new URL(route.request().url());
-    if (url.origin === world.address) return route.continue();
+    if (isOurs(url)) return route.continue();
     strange.push(`request to ${url}`);
     return route.abort();
   });
@@ -34,7 +38,7 @@ async function visit(path, options, act) {
     if (/Content Security Policy|Refused to/.test(message.text())) strange.push(message.text());
   });
   try {
-    await page.goto(world.address + path);
+    await page.goto(address);
     await act(page);
     assert.deepEqual(strange, []);
   } finally {
@@ -426,6 +430,25 @@ test("high contrast, forced colours and a narrow window work", async () => {
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "contrast");
     assert.deepEqual(await violations(page), []);
   });
+});
+
+test("the HTML report works from the disk, with hostile text in it", async () => {
+  const address = world.report(world.runs.exact, "--sentences", "0-3", "--layers", "0,1");
+  for (const colorScheme of ["light", "dark"])
+    await open(address, { colorScheme }, (url) => url.href === address, async (page) => {
+      await page.waitForSelector("section.sentence");
+      assert.equal(await page.$$eval("section.sentence", (all) => all.length), 4);
+      assert.ok((await page.textContent("body")).includes(HOSTILE));
+      assert.equal(await page.evaluate(() => globalThis.hacked), undefined);
+      assert.deepEqual(await page.$$eval('a[href^="#"]', (all) => all.filter((a) => !document.querySelector(a.hash)).map(String)), []);
+      assert.deepEqual(await violations(page), []);
+      const mark = page.locator('[data-of="0"] [data-f]').first();
+      await mark.hover();
+      assert.ok((await page.$$eval(".hit", (all) => all.length)) > 0, "a feature lights up");
+      await page.keyboard.press("]");
+      await settled(page, `document.querySelector('[data-layer="1"]').getAttribute("aria-pressed")`, "true");
+      await shot(page, `report-${colorScheme}`);
+    });
 });
 
 test("what is not there is said, with the way out", async () => {

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -70,6 +70,13 @@ export async function start() {
   return {
     runs,
     browser,
+    /** Writes a run as one HTML file, and returns its address. */
+    report(name, ...options) {
+      const file = join(folder, "report.html");
+      const done = spawnSync(program, ["report", join(outputs, name), "-o", file, ...options], { encoding: "utf8" });
+      if (done.status !== 0) throw new Error(`llamascope report ended with ${done.status}:\n${done.stderr}`);
+      return pathToFileURL(file).href;
+    },
     address: server.address,
     sentences: SENTENCES,
     async stop() {

@@ -13,11 +13,12 @@ use crate::scene::svg::{Classes, escape};
 /// Characters of a context on either side of its token.
 const AROUND: usize = 40;
 
-/// The tables of all layers.
+/// The tables of all layers; contexts from the sentences that are `shown` lead there.
 pub fn tables(
     index: &RunIndex,
     layers: &[Layer<'_>],
     options: &Options<'_>,
+    shown: &BTreeSet<usize>,
     classes: &mut Classes,
 ) -> Result<String, IndexError> {
     let mut out = String::new();
@@ -34,7 +35,7 @@ pub fn tables(
             layer.index.seen()
         );
         for id in listed {
-            row(index, layer, id, options, classes, &mut out)?;
+            row(index, layer, id, options, shown, classes, &mut out)?;
         }
         out.push_str("</tbody></table></div>\n");
     }
@@ -60,6 +61,7 @@ fn row(
     layer: &Layer<'_>,
     id: u32,
     options: &Options<'_>,
+    shown: &BTreeSet<usize>,
     classes: &mut Classes,
     out: &mut String,
 ) -> Result<(), IndexError> {
@@ -79,7 +81,7 @@ fn row(
         short(f64::from(points.max))
     );
     for posting in strongest(index, layer, id)? {
-        context(index, posting, &class, out)?;
+        context(index, posting, &class, shown, out)?;
     }
     out.push_str("</td></tr>\n");
     Ok(())
@@ -109,7 +111,13 @@ fn strongest(index: &RunIndex, layer: &Layer<'_>, id: u32) -> Result<Vec<Posting
 }
 
 /// The text around a row's token.
-fn context(index: &RunIndex, posting: Posting, class: &str, out: &mut String) -> Result<(), IndexError> {
+fn context(
+    index: &RunIndex,
+    posting: Posting,
+    class: &str,
+    shown: &BTreeSet<usize>,
+    out: &mut String,
+) -> Result<(), IndexError> {
     let Some(place) = index.place(posting.row) else { return Ok(()) };
     let record = index.sentence(place.sentence)?.record;
     let Some(position) = record.tokens.output_positions().nth(place.nth) else { return Ok(()) };
@@ -127,11 +135,14 @@ fn context(index: &RunIndex, posting: Posting, class: &str, out: &mut String) ->
         None => after,
     };
     let language = language(&record.sentence.text);
-    let sentence = place.sentence;
+    let sentence = match place.sentence {
+        there if shown.contains(&there) => format!("<a href=\"#s{there}\">{there}</a>"),
+        elsewhere => elsewhere.to_string(),
+    };
     let _ = write!(
         out,
         "<span class=\"context\"{language}>{}<b class=\"{class}\">{}</b>{}<span class=\"where\">{} in \
-         sentence <a href=\"#s{sentence}\">{sentence}</a></span></span>",
+         sentence {sentence}</span></span>",
         escape(&before),
         escape(&token),
         escape(&after),

@@ -81,8 +81,8 @@ pub fn report(index: &RunIndex, options: &Options<'_>) -> Result<Report, IndexEr
 
     let mut classes = Classes::default();
     let legend = legend(&layers, &mut classes);
-    let features = features::tables(index, &layers, options, &mut classes)?;
-    let sentences = sentences::sections(index, &layers, options, &mut classes, &mut left_out, features.len())?;
+    let (sentences, shown) = sentences::sections(index, &layers, options, &mut classes, &mut left_out)?;
+    let features = features::tables(index, &layers, options, &shown, &mut classes)?;
 
     let style = format!(
         "{STYLE}{}@media (prefers-color-scheme:dark){{{}}}\n",

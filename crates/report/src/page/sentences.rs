@@ -1,5 +1,6 @@
 //! The sentences of a report: text, layers over tokens, small multiples.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use llamascope_record::TokenGroup;
@@ -11,33 +12,32 @@ use crate::chart::{Frame, Metric, Order, SentenceRows, heatmap, multiples};
 use crate::gather;
 use crate::scene::svg::{Classes, escape, inline};
 
-/// The sections of all sentences that fit; `used` bytes are taken already.
+/// The sections of all sentences that fit, and which those are.
 pub fn sections(
     index: &RunIndex,
     layers: &[Layer<'_>],
     options: &Options<'_>,
     classes: &mut Classes,
     left_out: &mut Vec<String>,
-    used: usize,
-) -> Result<String, IndexError> {
+) -> Result<(String, BTreeSet<usize>), IndexError> {
     let wanted: Vec<usize> = (0..index.sentences()).filter(|&sentence| options.sentences.holds(sentence, 0)).collect();
-    let (mut out, mut shown) = (String::new(), 0);
+    let (mut out, mut shown) = (String::new(), BTreeSet::new());
     for &sentence in wanted.iter().take(MOST_SENTENCES) {
-        if used + out.len() > MOST_BYTES {
+        if out.len() > MOST_BYTES {
             break;
         }
         out.push_str(&section(index, layers, options, classes, sentence)?);
-        shown += 1;
+        shown.insert(sentence);
     }
-    if shown < wanted.len() {
-        let (rest, all) = (wanted.len() - shown, wanted.len());
+    if shown.len() < wanted.len() {
+        let (rest, all) = (wanted.len() - shown.len(), wanted.len());
         left_out.push(format!(
             "the last {rest} of {all} sentences: a page holds {MOST_SENTENCES}, and about {} MiB. \
              `llamascope report --sentences` chooses others, `llamascope view` shows all.",
             MOST_BYTES >> 20
         ));
     }
-    Ok(out)
+    Ok((out, shown))
 }
 
 fn section(
