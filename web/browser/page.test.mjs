@@ -424,10 +424,15 @@ test("high contrast, forced colours and a narrow window work", async () => {
     const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(wide <= seen, `${wide} px wide in a window of ${seen}`);
     await page.screenshot({ path: join(screenshots, "narrow.png"), fullPage: true });
+    // The first key is pressed in the page's first moments: nothing may take it for the second of a pair.
+    await page.evaluate(() => {
+      const early = new KeyboardEvent("keydown", { key: "t" });
+      Object.defineProperty(early, "timeStamp", { value: 5 });
+      dispatchEvent(early);
+    });
     await page.keyboard.press("t");
     await page.keyboard.press("t");
-    await page.keyboard.press("t");
-    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "contrast");
+    await settled(page, "document.documentElement.dataset.theme", "contrast");
     assert.deepEqual(await violations(page), []);
   });
 });

@@ -91,7 +91,7 @@ const typing = (target: EventTarget | null) =>
   target instanceof HTMLElement && (target.isContentEditable || /^(input|textarea|select)$/i.test(target.tagName)) &&
   !(target instanceof HTMLInputElement && target.type === "range");
 
-let gone = 0;
+let gone = -Infinity;
 
 export function onKey(view: View, event: KeyboardEvent): void {
   if (event.defaultPrevented || event.isComposing) return;
@@ -108,7 +108,7 @@ export function onKey(view: View, event: KeyboardEvent): void {
   const letter = event.key.length === 1;
   if (letter && !look.letters) return;
   const after = event.timeStamp - gone < 1200;
-  gone = 0;
+  gone = -Infinity;
   if (event.key === "g") {
     gone = event.timeStamp;
     return;
