@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod corpus;
 pub mod demo;
 pub mod dictionary;
 pub mod engine;

@@ -112,6 +112,14 @@ impl Documents {
         self.blank_lines
     }
 
+    /// Bytes of a document's record.
+    ///
+    /// # Panics
+    /// When there is no such document.
+    pub fn bytes(&self, index: usize) -> usize {
+        self.places[index].bytes as usize
+    }
+
     /// BLAKE3 of the file's bytes.
     pub fn blake3(&self) -> blake3::Hash {
         self.blake3
