@@ -61,6 +61,8 @@ pub enum Command {
     /// Makes dictionaries from a model's own activations: each feature is the direction of one token's activation. A
     /// stand-in where no trained SAEs exist; not a substitute for them.
     Dictionary(DictionaryArgs),
+    /// Trains SAEs of your own on a model's activations, several layers in one pass; stops and goes on where it was.
+    Train(TrainArgs),
     /// Prepares a run for viewing: builds the index in its folder, and tells what is wrong with the run, if anything.
     Index(IndexArgs),
     /// Brings texts to features: explanations as Neuronpedia exports them.
@@ -322,6 +324,20 @@ pub struct DictionaryArgs {
     /// Number of threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<NonZeroUsize>,
+    /// No progress and no notes
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = crate::train::help())]
+pub struct TrainArgs {
+    /// File with the settings
+    #[arg(value_name = "CONFIG.yaml")]
+    pub config: PathBuf,
+    /// Begin anew: remove the checkpoints that are there
+    #[arg(long)]
+    pub fresh: bool,
     /// No progress and no notes
     #[arg(long, short)]
     pub quiet: bool,

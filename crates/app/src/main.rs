@@ -11,6 +11,7 @@ mod opened;
 mod report;
 mod show;
 mod terminal;
+mod train;
 mod tui;
 mod view;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info(args),
         Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
+        Command::Train(args) => train::train(args),
         Command::Index(args) => index::index(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
@@ -50,6 +52,12 @@ fn main() -> ExitCode {
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
+        None if failure.downcast_ref::<llamascope_train::Error>().is_some_and(llamascope_train::Error::is_interruption) => {
+            ExitCode::from(INTERRUPTED)
+        }
+        None if failure.downcast_ref::<llamascope_train::Error>().is_some_and(llamascope_train::Error::is_usage) => {
+            ExitCode::from(2)
+        }
         None if failure.downcast_ref::<IndexError>().is_some_and(IndexError::is_interruption) => {
             ExitCode::from(INTERRUPTED)
         }

@@ -70,6 +70,7 @@ enum Kind {
     Stage,
     Run,
     Index,
+    Training,
     Download(String),
 }
 
@@ -78,7 +79,7 @@ impl Kind {
     fn template(&self) -> &'static str {
         match self {
             Kind::Nothing | Kind::Stage => "{wide_msg}",
-            Kind::Run | Kind::Index => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
+            Kind::Run | Kind::Index | Kind::Training => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
             Kind::Download(_) => "{bar:20.cyan} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
         }
     }
@@ -184,6 +185,12 @@ impl Watch for Terminal {
     }
 }
 
+impl llamascope_train::Watch for Terminal {
+    fn training(&self, progress: &llamascope_train::Progress) {
+        self.update(Kind::Training, progress.step, progress.steps, |_| crate::train::line(progress));
+    }
+}
+
 /// How fast a run goes, how long it will, and where it is. A token counts when it has gone through all layers.
 fn pace(progress: Progress, elapsed: Duration) -> String {
     let Progress { wave, waves, layer, last_layer, done, total, tokens } = progress;
@@ -198,7 +205,7 @@ fn pace(progress: Progress, elapsed: Duration) -> String {
 }
 
 /// Seconds as a person says them, to two units.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s} s"),
         (0, m, s) => format!("{m} min {s} s"),
@@ -229,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_template_is_right() {
-        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Index, Kind::Download(String::new())] {
+        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Index, Kind::Training, Kind::Download(String::new())] {
             assert!(ProgressStyle::with_template(kind.template()).is_ok(), "{kind:?}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of argv or HTTP servers.
 
+pub mod activations;
 pub mod bench;
 pub mod config;
 pub mod corpus;

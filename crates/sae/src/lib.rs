@@ -23,4 +23,4 @@ pub use find::find_saes;
 pub use norms::NormStats;
 pub use release::{Release, release};
 pub use sae::{Activation, Convention, Format, InputNorm, Sae};
-pub use save::{LlamaScopeFile, save_llama_scope};
+pub use save::{LlamaScopeFile, SaelensFile, save_llama_scope, save_saelens};

@@ -4,7 +4,7 @@ use crate::metadata::{Dependency, Package};
 use crate::repo::{Finding, Repo};
 
 /// Rank of every room: an arrow points to a lower rank, never sideways or up.
-const RANKS: [(&str, u8); 9] = [
+const RANKS: [(&str, u8); 10] = [
     ("record", 0),
     ("compute", 0),
     ("weights", 1),
@@ -13,6 +13,7 @@ const RANKS: [(&str, u8); 9] = [
     ("report", 2),
     ("pipeline", 3),
     ("serve", 4),
+    ("train", 4),
     ("app", 5),
 ];
 

@@ -83,18 +83,18 @@ impl Choice for Convention {
 const SHOWN_COLUMNS: usize = 60;
 
 /// What was typed, safe and short.
-pub(super) fn shown(typed: &str) -> String {
+pub fn shown(typed: &str) -> String {
     text::fit(&text::plain(typed), SHOWN_COLUMNS)
 }
 
 /// As [`shown`], in backticks.
-pub(super) fn quoted(typed: &str) -> String {
+pub fn quoted(typed: &str) -> String {
     format!("`{}`", shown(typed))
 }
 
 /// `: did you mean ...?` with the word whose spelling is nearest to what was typed, or nothing if none is near: at most
 /// one edit in three letters.
-pub(super) fn hint<'a>(typed: &str, spellings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub fn hint<'a>(typed: &str, spellings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     if typed.len() > SHOWN_COLUMNS {
         return String::new();
     }

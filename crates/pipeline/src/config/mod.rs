@@ -10,7 +10,7 @@ mod layers;
 mod memory;
 #[cfg(test)]
 mod tests;
-mod yaml;
+pub mod yaml;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use llamascope_sae::Convention;
 use serde_json::{Value, json};
 
-pub use choice::{Choice, DeviceChoice, Precision};
+pub use choice::{Choice, DeviceChoice, Precision, hint, quoted, shown};
 pub use error::{ConfigError, ValueError};
 pub use file::{ConfigFile, MAX_CONFIG_BYTES};
 pub use layers::LayerSelection;

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 16;
 ///
 /// # Errors
 /// The line, from 1, and what is wrong there.
-pub(super) fn read(text: &str) -> Result<Spanned<Node>, (u64, String)> {
+pub fn read(text: &str) -> Result<Spanned<Node>, (u64, String)> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_depth: MAX_DEPTH },
         merge_keys: MergeKeyPolicy::AsOrdinary,
@@ -33,7 +33,8 @@ pub(super) fn read(text: &str) -> Result<Spanned<Node>, (u64, String)> {
 
 /// A YAML value with the lines of its parts.
 #[derive(Debug)]
-pub(super) enum Node {
+#[allow(missing_docs)]
+pub enum Node {
     Null,
     Bool(bool),
     Int(i128),
@@ -45,7 +46,7 @@ pub(super) enum Node {
 
 impl Node {
     /// A scalar as text, anything else as what it is.
-    pub(super) fn word(&self) -> String {
+    pub fn word(&self) -> String {
         match self {
             Node::Null => "null".into(),
             Node::Bool(value) => value.to_string(),

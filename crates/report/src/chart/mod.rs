@@ -3,6 +3,7 @@
 //! The same feature has the same colour in every chart of a run, and the same data gives the same picture.
 
 mod bars;
+mod curves;
 pub mod geometry;
 mod heatmap;
 mod lanes;
@@ -18,6 +19,7 @@ use crate::scene::{Mark, Text, metrics};
 use crate::text;
 
 pub use bars::bars;
+pub use curves::{Panel, Series, curves};
 pub use heatmap::{Metric, heatmap};
 pub use lanes::lanes;
 pub use legend::rarity_legend;
