@@ -88,7 +88,7 @@ impl<D: Device> Extraction<'_, D> {
             ..Progress::default()
         };
         let embedding = self.checkpoint.embedding()?;
-        hash_tensor(&mut hasher, &embedding);
+        self.device.on_host(|| hash_tensor(&mut hasher, &embedding));
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
             let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
@@ -107,8 +107,8 @@ impl<D: Device> Extraction<'_, D> {
                 }
                 let sae = self.sae(layer);
                 if number == 0 {
-                    hash_layer(&mut hasher, &weights);
-                    measured.sae_blake3.extend(sae.map(hash_sae));
+                    self.device.on_host(|| hash_layer(&mut hasher, &weights));
+                    measured.sae_blake3.extend(sae.map(|sae| self.device.on_host(|| hash_sae(sae))));
                 }
                 let encoder = sae.map(|sae| (sae, self.device.encoder(&sae.w_enc)));
                 let block = llama.layer(&weights);
@@ -217,7 +217,7 @@ pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
 
 fn hash_tensor(hasher: &mut blake3::Hasher, tensor: &Tensor) {
     hasher.update(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
-    hasher.update(tensor.bytes());
+    hasher.update_rayon(tensor.bytes());
 }
 
 fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
