@@ -9,6 +9,7 @@ use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Activation, Sae};
 
 use crate::Error;
+use crate::ahead::ReadAhead;
 use crate::observer::{Observer, Progress};
 use crate::wave::Waves;
 
@@ -89,6 +90,7 @@ impl<D: Device> Extraction<'_, D> {
         };
         let embedding = self.checkpoint.embedding()?;
         self.device.on_host(|| hash_tensor(&mut hasher, &embedding));
+        let read_ahead = ReadAhead::start();
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
             let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
@@ -101,8 +103,8 @@ impl<D: Device> Extraction<'_, D> {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
-                    tensors(&ahead).for_each(Tensor::will_need);
-                    self.sae(layer + 1).iter().for_each(|sae| sae.w_enc.will_need());
+                    let encoder = self.sae(layer + 1).map(|sae| &sae.w_enc);
+                    read_ahead.read(tensors(&ahead).chain(encoder).cloned());
                     next = Some(ahead);
                 }
                 let sae = self.sae(layer);

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of argv or HTTP servers.
 
+mod ahead;
 pub mod bench;
 pub mod config;
 pub mod demo;
