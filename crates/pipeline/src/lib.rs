@@ -9,6 +9,7 @@ pub mod demo;
 pub mod dictionary;
 pub mod engine;
 mod error;
+pub mod eval;
 pub mod fetch;
 pub mod info;
 pub mod labels;
