@@ -5,10 +5,12 @@
 mod ahead;
 pub mod bench;
 pub mod config;
+pub mod corpus;
 pub mod demo;
 pub mod dictionary;
 pub mod engine;
 mod error;
+pub mod eval;
 pub mod fetch;
 pub mod info;
 pub mod labels;
