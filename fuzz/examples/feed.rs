@@ -70,7 +70,11 @@ fn run(rounds: u64, names: &[&str]) -> Result<()> {
         for _ in 0..rounds {
             feed(target, &mutator.next(&inputs))?;
         }
-        println!("{:<14} {seeds} seeds, {} of the corpus, {rounds} mutations: passed", target.name, inputs.len() - seeds);
+        println!(
+            "{:<14} {seeds} seeds, {} of the corpus, {rounds} mutations: passed",
+            target.name,
+            inputs.len() - seeds
+        );
     }
     Ok(())
 }

@@ -41,7 +41,12 @@ impl Target {
     pub fn check(&self, data: &[u8]) {
         let most = self.base_bytes + self.bytes_per_byte * data.len();
         let grown = memory::growth(|| (self.run)(data));
-        assert!(grown <= most, "{}: {} bytes of input took {grown} bytes of memory, {most} are allowed", self.name, data.len());
+        assert!(
+            grown <= most,
+            "{}: {} bytes of input took {grown} bytes of memory, {most} are allowed",
+            self.name,
+            data.len()
+        );
     }
 }
 

@@ -38,7 +38,7 @@ fn run(data: &[u8]) {
         let fine = |name: &str| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
         assert!(variables.iter().all(|(name, value)| fine(name) && !value.contains('\0')));
     }
-    for shown in [text::plain(text), text::visible(text), text::fit(text, 20)] {
+    for shown in [text::plain(text), text::visible(text), text::fit(&text::plain(text), 20)] {
         assert!(!shown.contains(['\u{1b}', '\n', '\0']), "a control character reaches the terminal: {shown:?}");
     }
 }

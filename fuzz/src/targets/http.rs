@@ -82,7 +82,10 @@ impl Served {
 
 fn serve() -> Served {
     let place = Place::new();
-    let input = place.write("in.txt", "The capital of France is Paris.\n東京は日本の都市です。🦙\n<script>\u{1}\n1 + 1 = 2\n".as_bytes());
+    let input = place.write(
+        "in.txt",
+        "The capital of France is Paris.\n東京は日本の都市です。🦙\n<script>\u{1}\n1 + 1 = 2\n".as_bytes(),
+    );
     let given = Overrides {
         model_id: Some(fixture_path("tied/model").display().to_string()),
         sae_release: Some(fixture_path("tied/saes_jumprelu").display().to_string()),
@@ -157,7 +160,9 @@ fn seeds() -> Vec<Vec<u8>> {
         ]
         .map(|request| request.as_bytes().to_vec()),
     );
-    let body = format!("POST /api/v1/encode\ncontent-type: application/json\n\n{{\"run\": \"{RUN}\", \"text\": \"Paris is\", \"layers\": [0]}}");
+    let body = format!(
+        "POST /api/v1/encode\ncontent-type: application/json\n\n{{\"run\": \"{RUN}\", \"text\": \"Paris is\", \"layers\": [0]}}"
+    );
     seeds.push(body.into_bytes());
     seeds
 }

@@ -29,7 +29,10 @@ fn run(data: &[u8]) {
         assert!(again.iter().all(|file| (file.added, file.changed) == (0, 0)), "a second import changed something");
 
         let dictionaries = list(&place.path().join(LABELS)).expect("it was written");
-        assert_eq!(dictionaries.iter().map(|(_, count)| count).sum::<usize>(), first.iter().map(|file| file.total).sum::<usize>());
+        assert_eq!(
+            dictionaries.iter().map(|(_, count)| count).sum::<usize>(),
+            first.iter().map(|file| file.total).sum::<usize>()
+        );
         let run = place.path().join("run");
         let by_layer: BTreeMap<_, _> = dictionaries.into_iter().map(|(dictionary, _)| dictionary).enumerate().collect();
         let labels = Labels::read(&run, 0..by_layer.len(), &by_layer).expect("it was written");

@@ -1,19 +1,19 @@
 //! The targets, one module each.
 
-pub mod sentences;
-pub mod config;
 pub mod arguments;
-pub mod safetensors;
-pub mod shards;
+pub mod config;
 pub mod gguf;
 pub mod gguf_model;
-pub mod tokenizer;
-pub mod model_folder;
-pub mod sae;
-pub mod run_folder;
+pub mod http;
 pub mod index;
 pub mod labels;
-pub mod http;
+pub mod model_folder;
+pub mod run_folder;
+pub mod sae;
+pub mod safetensors;
+pub mod sentences;
+pub mod shards;
+pub mod tokenizer;
 
 use crate::Target;
 

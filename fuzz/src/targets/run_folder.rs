@@ -85,7 +85,8 @@ fn rewritten(run: &Run) -> String {
 /// A run in which nothing is wrong is the same to its reader and to its index.
 fn agree(run: &Run, index: &RunIndex) {
     let records = run.sentence_records().expect("nothing is wrong with the sentences");
-    let found: Vec<_> = (0..index.sentences()).map(|number| index.sentence(number).expect("it is there").record).collect();
+    let found: Vec<_> =
+        (0..index.sentences()).map(|number| index.sentence(number).expect("it is there").record).collect();
     assert_eq!(found, records);
     for layer in index.layers() {
         for (number, record) in records.iter().enumerate() {
@@ -119,7 +120,9 @@ pub fn look_at_all(index: &RunIndex) -> Result<(), IndexError> {
             layer.row(row)?;
         }
         for stats in layer.features()?.take(1 << 10) {
-            layer.postings(stats.id)?.iter().for_each(|posting| assert!(index.place(posting.row).is_none_or(|place| place.sentence < index.sentences())));
+            layer.postings(stats.id)?.iter().for_each(|posting| {
+                assert!(index.place(posting.row).is_none_or(|place| place.sentence < index.sentences()))
+            });
             layer.histogram(stats.id)?;
         }
         layer.by_slot()?;

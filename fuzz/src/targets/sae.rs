@@ -135,7 +135,8 @@ fn seeds() -> Vec<Vec<u8>> {
         text.replace(&from_in, &format!(": {D_IN},")).replace(&from_sae, &format!(": {D_SAE},"))
     };
     let scope = smaller("llama3/saes/Llama3_1-8B-Base-L0R-8x/hyperparams.json", 48, 384);
-    let r1 = smaller("llama3/saes_r1/L1R/config.json", 48, 384).replace("\"expansion_factor\": 8", "\"expansion_factor\": 2");
+    let r1 = smaller("llama3/saes_r1/L1R/config.json", 48, 384)
+        .replace("\"expansion_factor\": 8", "\"expansion_factor\": 2");
     let with = |choice: u8, files: &[&[u8]]| [&[choice][..], &join(files)].concat();
     let mut seeds = vec![with(2, &[r1.as_bytes()])];
     seeds.extend([0, 3, 6].map(|choice| with(choice, &[scope.as_bytes()])));

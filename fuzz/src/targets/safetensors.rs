@@ -50,9 +50,7 @@ pub fn read(tensors: &TensorMap, name: &str, check: impl FnOnce(&llamascope_comp
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let file = |header: &str, data: &[u8]| {
-        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
-    };
+    let file = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
     vec![
         file(r#"{"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}"#, &[0; 8]),
         file(

@@ -22,7 +22,10 @@ fn run(data: &[u8]) {
             Ok(tensors) => tensors,
             Err(error) => return drop(error.to_string()),
         };
-        assert!(tensors.files().iter().all(|(path, _)| path.parent() == Some(place.path())), "it led out of its folder");
+        assert!(
+            tensors.files().iter().all(|(path, _)| path.parent() == Some(place.path())),
+            "it led out of its folder"
+        );
         let names: Vec<_> = tensors.names().map(str::to_owned).collect();
         names.iter().for_each(|name| read(&tensors, name, |_| {}));
     });
@@ -33,7 +36,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
     vec![
         join(&[br#"{"weight_map": {"x": "a.safetensors"}}"#, &file]),
-        join(&[br#"{"metadata": {"total_size": 4}, "weight_map": {"x": "b.safetensors", "y": "c.safetensors"}}"#, b"", &file]),
+        join(&[
+            br#"{"metadata": {"total_size": 4}, "weight_map": {"x": "b.safetensors", "y": "c.safetensors"}}"#,
+            b"",
+            &file,
+        ]),
         join(&[br#"{"weight_map": {"x": "../a.safetensors"}}"#]),
     ]
 }

@@ -14,7 +14,8 @@ pub const TARGET: Target = Target { name: "tokenizer", run, seeds, base_bytes: 1
 const VOCAB: usize = 1 << 17;
 
 /// What every tokenizer is asked to take apart.
-const TEXTS: [&str; 5] = ["", " The capital of  France is Paris.\n", "東京は🦙", "<s></s>\u{0}\u{feff}a\u{301}", "<0x41>▁x"];
+const TEXTS: [&str; 5] =
+    ["", " The capital of  France is Paris.\n", "東京は🦙", "<s></s>\u{0}\u{feff}a\u{301}", "<0x41>▁x"];
 
 fn run(data: &[u8]) {
     thread_local!(static PLACE: LazyCell<Place> = const { LazyCell::new(Place::new) });

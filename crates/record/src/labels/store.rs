@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Dictionary, LABEL_LIMIT, LABELS, LabelError, LabelProblem, TEXT_BYTES};
-use crate::{json, open_file};
 use crate::run::layer_name;
+use crate::{json, open_file};
 
 /// Longest line of a file of labels, in bytes.
 const LINE_BYTES: u64 = 64 << 10;
