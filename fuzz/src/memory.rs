@@ -32,6 +32,7 @@ fn give(bytes: usize) {
 // SAFETY: every block comes from the system's allocator under the layout that the caller names, and goes back to it under
 // the same one; what is added is counting, and a null pointer, which the trait allows for any reason.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: asks of its caller what the trait asks.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !take(layout.size()) {
             return std::ptr::null_mut();
@@ -44,6 +45,7 @@ unsafe impl GlobalAlloc for Counting {
         block
     }
 
+    // SAFETY: asks of its caller what the trait asks.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if !take(layout.size()) {
             return std::ptr::null_mut();
@@ -56,12 +58,14 @@ unsafe impl GlobalAlloc for Counting {
         block
     }
 
+    // SAFETY: asks of its caller what the trait asks.
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         give(layout.size());
         // SAFETY: the caller's promise about block and layout is passed on.
         unsafe { System.dealloc(block, layout) }
     }
 
+    // SAFETY: asks of its caller what the trait asks.
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !take(size) {
             return std::ptr::null_mut();
