@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use llamascope_fuzz::targets::ALL;
-use llamascope_fuzz::{Target, corpus, mutate::Mutator};
+use llamascope_fuzz::{Target, inputs};
 
 const USAGE: &str = "usage: cargo run -p llamascope-fuzz --example feed -- [COMMAND]
   run [ROUNDS] [TARGET...]   feed seeds and corpus, and then ROUNDS mutations of them (default 2000), to all or some targets
@@ -62,19 +62,10 @@ fn run(rounds: u64, names: &[&str]) -> Result<()> {
         _ => names.iter().map(|name| target(name)).collect::<Result<Vec<_>>>()?,
     };
     for target in chosen {
-        let mut inputs = (target.seeds)();
-        let seeds = inputs.len();
-        inputs.extend(corpus(target)?.into_iter().map(|(_, bytes)| bytes));
-        inputs.iter().try_for_each(|input| feed(target, input))?;
-        let mut mutator = Mutator::new(target, &inputs)?;
-        for _ in 0..rounds {
-            feed(target, &mutator.next(&inputs))?;
+        for input in inputs(target, rounds)? {
+            feed(target, &input)?;
         }
-        println!(
-            "{:<14} {seeds} seeds, {} of the corpus, {rounds} mutations: passed",
-            target.name,
-            inputs.len() - seeds
-        );
+        println!("{:<14} passed, {rounds} mutations of its seeds and corpus included", target.name);
     }
     Ok(())
 }

@@ -101,6 +101,20 @@ pub fn corpus(target: &Target) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     paths.into_iter().map(read).collect()
 }
 
+/// Seeds and corpus of a target, and after them `rounds` mutations.
+///
+/// # Errors
+/// A file of the corpus or of the dictionary that cannot be read.
+pub fn inputs(target: &Target, rounds: u64) -> Result<impl Iterator<Item = Vec<u8>>> {
+    let mut given = (target.seeds)();
+    given.extend(corpus(target)?.into_iter().map(|(_, bytes)| bytes));
+    let mut mutator = mutate::Mutator::new(target, &given)?;
+    Ok((0..given.len() as u64 + rounds).map(move |round| match given.get(round as usize) {
+        Some(input) => input.clone(),
+        None => mutator.next(&given),
+    }))
+}
+
 /// The words of a target's dictionary, in libFuzzer's format: a quoted string a line, with `\xNN`, `\\` and `\"`.
 ///
 /// # Errors
