@@ -153,7 +153,7 @@ fn check_outline(path: &Path, json: &str) -> Result<(), Error> {
     if outline.model.continuing_subword_prefix.is_some_and(|prefix| !prefix.is_empty()) {
         return err("`model.continuing_subword_prefix` is set, which no tokenizer of the Llama family does");
     }
-    if !outline.post_processor.iter().all(|processor| has_its_tokens(processor)) {
+    if !outline.post_processor.iter().all(has_its_tokens) {
         return err(
             "the template of `post_processor` names a token that its `special_tokens` do not have, or a second text",
         );
