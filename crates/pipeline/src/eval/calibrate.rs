@@ -1,6 +1,6 @@
 //! What must be known of a site before its rows can be judged: how long a usual row is, and the mean of usual rows.
 
-use llamascope_compute::Cpu;
+use llamascope_compute::{Cpu, Device};
 use llamascope_model::{Batch, Checkpoint, Llama};
 use llamascope_record::Tap;
 
@@ -49,7 +49,7 @@ pub(super) fn calibrate(
         if observer.cancelled() {
             return Err(Error::Interrupted { run: None });
         }
-        let batch = device.in_pool(|| contexts.batch(CHUNK_ROWS))?;
+        let batch = device.on_host(|| contexts.batch(CHUNK_ROWS))?;
         if batch.is_empty() {
             break;
         }

@@ -50,7 +50,7 @@ impl Losses<'_, '_> {
         for (rows, targets) in rows.chunks(LOGIT_ROWS).zip(targets.chunks(LOGIT_ROWS)) {
             let logits = |x: &Rows| Ok::<Rows, Error>(self.llama.logits(&self.device.gather(x, rows))?);
             let clean = logits(clean)?;
-            let predictions: Vec<Prediction<'_>> = self.device.in_pool(|| {
+            let predictions: Vec<Prediction<'_>> = self.device.on_host(|| {
                 let one = |row: usize| Prediction::new(clean.row(row));
                 (0..rows.len()).into_par_iter().map(one).collect()
             });
@@ -58,7 +58,7 @@ impl Losses<'_, '_> {
             for (variant, losses) in variants.iter().zip(&mut others) {
                 let logits = logits(&variant.rows)?;
                 let one = |row: usize| predictions[row].against(logits.row(row), targets[row]);
-                let found: Vec<Loss> = self.device.in_pool(|| (0..rows.len()).into_par_iter().map(one).collect());
+                let found: Vec<Loss> = self.device.on_host(|| (0..rows.len()).into_par_iter().map(one).collect());
                 losses.extend(found);
             }
         }

@@ -156,7 +156,7 @@ pub fn evaluate(spec: &EvalSpec, surroundings: &Surroundings, observer: &dyn Obs
     let mut contexts = corpus.contexts(&checkpoint.tokenizer, Position::default());
     let mut clean_sum = 0.0;
     loop {
-        let batch = device.in_pool(|| contexts.batch(CHUNK_ROWS))?;
+        let batch = device.on_host(|| contexts.batch(CHUNK_ROWS))?;
         if batch.is_empty() {
             break;
         }
@@ -203,9 +203,7 @@ fn open_subjects(
                 sae.tap
             )));
         }
-        let differ = sae
-            .decoder_norm
-            .is_some_and(|norms| f64::from(norms.max) - 1.0 > UNIT || 1.0 - f64::from(norms.min) > UNIT);
+        let differ = sae.decoder_norm.is_some_and(|norms| norms.max - 1.0 > UNIT || 1.0 - norms.min > UNIT);
         let others: &[Convention] = match (spec.convention, sae.format) {
             (None, Format::LlamaScope) if differ => &Convention::ALL[1..],
             _ => &[],
