@@ -249,7 +249,8 @@ impl Contexts<'_> {
     fn fill(&mut self) -> Result<bool, Error> {
         let (mut numbers, mut bytes) = (Vec::new(), 0);
         let first = self.next;
-        while let Some(number) = self.corpus.number(self.next).filter(|_| numbers.len() < BLOCK && bytes < BLOCK_BYTES) {
+        while let Some(number) = self.corpus.number(self.next).filter(|_| numbers.len() < BLOCK && bytes < BLOCK_BYTES)
+        {
             numbers.push(number);
             bytes += self.corpus.bytes(number);
             self.next += 1;

@@ -9,6 +9,7 @@ use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Activation, Sae};
 
 use crate::Error;
+use crate::ahead::ReadAhead;
 use crate::observer::{Observer, Progress};
 use crate::wave::Waves;
 
@@ -88,7 +89,8 @@ impl<D: Device> Extraction<'_, D> {
             ..Progress::default()
         };
         let embedding = self.checkpoint.embedding()?;
-        hash_tensor(&mut hasher, &embedding);
+        self.device.on_host(|| hash_tensor(&mut hasher, &embedding));
+        let read_ahead = ReadAhead::start();
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
             let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
@@ -101,14 +103,14 @@ impl<D: Device> Extraction<'_, D> {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
-                    tensors(&ahead).for_each(Tensor::will_need);
-                    self.sae(layer + 1).iter().for_each(|sae| sae.w_enc.will_need());
+                    let encoder = self.sae(layer + 1).map(|sae| &sae.w_enc);
+                    read_ahead.read(tensors(&ahead).chain(encoder).cloned());
                     next = Some(ahead);
                 }
                 let sae = self.sae(layer);
                 if number == 0 {
-                    hash_layer(&mut hasher, &weights);
-                    measured.sae_blake3.extend(sae.map(hash_sae));
+                    self.device.on_host(|| hash_layer(&mut hasher, &weights));
+                    measured.sae_blake3.extend(sae.map(|sae| self.device.on_host(|| hash_sae(sae))));
                 }
                 let encoder = sae.map(|sae| (sae, self.device.encoder(&sae.w_enc)));
                 let block = llama.layer(&weights);
@@ -217,7 +219,7 @@ pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
 
 fn hash_tensor(hasher: &mut blake3::Hasher, tensor: &Tensor) {
     hasher.update(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
-    hasher.update(tensor.bytes());
+    hasher.update_rayon(tensor.bytes());
 }
 
 fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {

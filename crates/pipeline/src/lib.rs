@@ -3,6 +3,7 @@
 //! Knows nothing of argv or HTTP servers.
 
 pub mod activations;
+mod ahead;
 pub mod bench;
 pub mod config;
 pub mod corpus;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod dictionary;
 pub mod engine;
 mod error;
+pub mod eval;
 pub mod fetch;
 pub mod info;
 pub mod labels;

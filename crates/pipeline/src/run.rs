@@ -202,7 +202,7 @@ fn read_input(
     }
     observer.stage(&format!("tokenising {} sentences", input.sentences.len()));
     let texts: Vec<&str> = input.sentences.iter().map(|sentence| sentence.text.as_str()).collect();
-    let tokenised = device.in_pool(|| checkpoint.tokenizer.encode_batch(&texts));
+    let tokenised = device.on_host(|| checkpoint.tokenizer.encode_batch(&texts));
     let mut tokens = tokenised.map_err(|error| match error {
         llamascope_model::Error::Sentence { index, source } => {
             Error::Tokenise { place: input.place(index), source: *source }

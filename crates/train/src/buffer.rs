@@ -1,7 +1,7 @@
 //! The rows that are trained on at present, shuffled. Half of them are new after every round; all layers share one order,
 //! so that the rows of a batch are those of the same tokens everywhere.
 
-use llamascope_compute::{Cpu, Rows};
+use llamascope_compute::{Cpu, Device, Rows};
 use rayon::prelude::*;
 
 use crate::random::Random;
@@ -55,7 +55,7 @@ impl Buffer {
     pub(crate) fn gather(&self, cpu: &Cpu, layer: usize, which: &[u32]) -> Rows {
         let (d, held) = (self.d, &self.rows[layer]);
         let mut picked = Rows::zeros(which.len(), d);
-        cpu.in_pool(|| {
+        cpu.on_host(|| {
             let rows = picked.data_mut().par_chunks_mut(d).zip(which).with_min_len(64);
             rows.for_each(|(out, row)| out.copy_from_slice(&held[*row as usize * d..][..d]));
         });

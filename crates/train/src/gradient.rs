@@ -50,7 +50,7 @@ pub(crate) fn encode(cpu: &Cpu, parameters: &Parameters, x: &Rows, select: Selec
 pub(crate) fn errors(cpu: &Cpu, parameters: &Parameters, x: &Rows, active: &Sparse) -> Rows {
     let d = parameters.d;
     let mut errors = Rows::zeros(x.n(), d);
-    cpu.in_pool(|| {
+    cpu.on_host(|| {
         errors.data_mut().par_chunks_mut(d).enumerate().with_min_len(ROWS).for_each(|(row, error)| {
             let entries = active.ptr[row]..active.ptr[row + 1];
             error.copy_from_slice(&parameters.b_dec);
@@ -82,7 +82,7 @@ pub(crate) fn gradients(
 
     let [g_we, g_be, g_wd, g_bd] = &mut into.0;
     let d = parameters.d;
-    let squares: Vec<f64> = cpu.in_pool(|| {
+    let squares: Vec<f64> = cpu.on_host(|| {
         let matrices = g_we.par_chunks_mut(d * FEATURES).zip(g_wd.par_chunks_mut(d * FEATURES));
         let blocks = matrices.zip(g_be.par_chunks_mut(FEATURES)).enumerate();
         blocks
@@ -143,7 +143,7 @@ impl ByFeature {
 
 /// Slopes of the loss by each value, and everything by feature.
 fn by_feature(cpu: &Cpu, parameters: &Parameters, active: &Sparse, errors: &Rows, l1: f32) -> ByFeature {
-    let slopes = cpu.in_pool(|| {
+    let slopes = cpu.on_host(|| {
         let rows = (0..errors.n()).into_par_iter().with_min_len(ROWS);
         let of_row = |row| {
             let ids = &active.ids[active.ptr[row]..active.ptr[row + 1]];
@@ -196,7 +196,7 @@ fn auxiliary(cpu: &Cpu, parameters: &Parameters, x: &Rows, errors: &Rows, aux: A
     }
     // e' - (x - x') = e' + (x' - x).
     let mut left = errors.clone();
-    cpu.in_pool(|| {
+    cpu.on_host(|| {
         left.data_mut().par_chunks_mut(d).enumerate().with_min_len(ROWS).for_each(|(row, left)| {
             let entries = active.ptr[row]..active.ptr[row + 1];
             cpu.add_rows(&parameters.w_dec, &active.ids[entries.clone()], &active.vals[entries], left);
@@ -227,7 +227,7 @@ fn column_sums(cpu: &Cpu, rows: &Rows, into: &mut [f32]) {
     let d = into.len();
     let ones = [1f32; ROWS];
     let ids: Vec<u32> = (0..ROWS as u32).collect();
-    let partial: Vec<Vec<f32>> = cpu.in_pool(|| {
+    let partial: Vec<Vec<f32>> = cpu.on_host(|| {
         let chunks = rows.data().par_chunks(d * ROWS);
         let sums = chunks.map(|chunk| {
             let (n, mut sum) = (chunk.len() / d, vec![0f32; d]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llamascope_compute::{AdamStep, Bytes, Cpu, Dtype, Storage, Tensor};
+use llamascope_compute::{AdamStep, Bytes, Cpu, Device, Dtype, Storage, Tensor};
 use rayon::prelude::*;
 
 use crate::random::Random;
@@ -117,7 +117,7 @@ impl Parameters {
         let [m_we, m_be, m_wd, m_bd] = &mut first.0;
         let [v_we, v_be, v_wd, v_bd] = &mut second.0;
         let matrix = |p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], unit: bool| {
-            cpu.in_pool(|| {
+            cpu.on_host(|| {
                 let moments = m.par_chunks_mut(width).zip(v.par_chunks_mut(width));
                 p.par_chunks_mut(width).zip(g.par_chunks(width)).zip(moments).for_each(|((p, g), (m, v))| {
                     cpu.adam(step, g, p, [m, v]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llamascope_compute::{Cpu, Rows, Tensor};
+use llamascope_compute::{Cpu, Device, Rows, Tensor};
 use llamascope_model::Checkpoint;
 use llamascope_pipeline::activations::Activations;
 use llamascope_pipeline::corpus::{Corpus, Position};
@@ -91,7 +91,7 @@ impl<'a> Source<'a> {
         let mut contexts = corpus.contexts(&checkpoint.tokenizer, Position::default());
         let mut count = 0;
         while count < enough {
-            let batch = cpu.in_pool(|| contexts.batch(1 << 20))?;
+            let batch = cpu.on_host(|| contexts.batch(1 << 20))?;
             if batch.is_empty() {
                 break;
             }
@@ -119,7 +119,7 @@ impl<'a> Source<'a> {
                 Source::Model { corpus, checkpoint, activations, cpu } => {
                     let mut contexts = corpus.contexts(&checkpoint.tokenizer, place.corpus);
                     loop {
-                        let batch = cpu.in_pool(|| contexts.batch(CHUNK_ROWS))?;
+                        let batch = cpu.on_host(|| contexts.batch(CHUNK_ROWS))?;
                         if batch.is_empty() {
                             break;
                         }

@@ -8,12 +8,13 @@ mod formats;
 mod scan;
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 pub use documents::{DOCUMENT_LIMIT, Document, Documents};
 pub use error::{InputError, InputProblem};
+
+use crate::open::open_input;
 
 /// Largest input file, in bytes: all sentences of a run are held in memory, and a device or pipe may never end.
 pub const FILE_LIMIT: u64 = 1 << 30;
@@ -80,7 +81,7 @@ fn extension(path: &Path) -> String {
 /// The whole file without its byte order mark.
 fn read_text(path: &Path) -> Result<String, (Option<u64>, InputProblem)> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
+    let read = open_input(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
     if read.map_err(|error| (None, InputProblem::Read(error)))? as u64 > FILE_LIMIT {
         return Err((None, InputProblem::TooLarge));
     }
