@@ -241,3 +241,6 @@ fn column_sums(cpu: &Cpu, rows: &Rows, into: &mut [f32]) {
         into.iter_mut().zip(sum).for_each(|(into, x)| *into += x);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,11 +106,8 @@ pub fn train(settings: &Settings, fresh: bool, surroundings: &Surroundings, watc
     })?;
     let taps = layers.iter().map(|layer| Tap { layer: *layer, site: settings.site }).collect();
     let source = Source::model(&model_cpu, &checkpoint, &corpus, taps, settings.context);
-    let name = match (settings.name.as_str(), path.file_stem()) {
-        ("", Some(stem)) => stem.to_string_lossy().into_owned(),
-        ("", None) => "Model".to_owned(),
-        (given, _) => given.to_owned(),
-    };
+    let name = settings.name.clone().or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    let name = name.unwrap_or_else(|| "Model".to_owned());
     Trainer { settings, cpu: &own, source: &source, layers, name, watch }.run(fresh, surroundings)
 }
 

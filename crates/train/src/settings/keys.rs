@@ -54,7 +54,7 @@ keys! {
     k_start false "k at the beginning [the model's width]", |s| json!(s.k_start), |n| size(n, 1, 1 << 20).map(Some);
     k_anneal false "share of the steps in which k falls to its value, and the penalty grows to its own [0.1]", |s| json!(s.k_anneal), |n| number(n, 0.0, 1.0);
     l1 false "weight of the sum of values, for relu [5]", |s| json!(s.l1), |n| number(n, 0.0, 1e9);
-    jumprelu false "whether the result has one threshold for all tokens, set for k active features a token on average [true]", |s| json!(s.jumprelu), switch;
+    jumprelu true "whether the result has one threshold for all tokens, set for k active features a token on average [true]", |s| json!(s.jumprelu), switch;
     batch false "rows of a step [1024]", |s| json!(s.batch), |n| size(n, 1, 1 << 20);
     learning_rate false "of Adam [0.001]", |s| json!(s.learning_rate), |n| number(n, 0.0, 10.0);
     warm_up false "share of the steps in which the learning rate rises [0.02]", |s| json!(s.warm_up), |n| number(n, 0.0, 1.0);
@@ -67,7 +67,7 @@ keys! {
     dead_after false "rows without it after which a feature is dead [200000]", |s| json!(s.dead_after), |n| whole(n, 1, 1 << 48);
     seed false "of everything random [0]", |s| json!(s.seed), |n| whole(n, 0, u64::MAX);
     output_dir true "folder of checkpoints, metrics and SAEs [saes]", |s| json!(s.output_dir), |n| text(n).map(Into::into);
-    name true "first part of the SAEs' names [the model's]", |s| json!(s.name), text;
+    name true "first part of the SAEs' names [the model's]", |s| json!(s.name), |n| text(n).map(Some);
     weights true "how weights are stored in the end: bfloat16 (default) or float32", |s| json!(s.weights.name()), choice;
     layouts true "how SAEs are written in the end: [llama_scope] (default), [saelens] or both", |s| json!(s.layouts.iter().map(|l| l.name()).collect::<Vec<_>>()), |n| list(n, choice);
     checkpoint_minutes true "time between two checkpoints [5]", |s| json!(s.checkpoint_minutes), |n| number(n, 0.0, 1e6);
