@@ -158,10 +158,18 @@ impl Store {
         }
         if file.data_blake3 != data_blake3 {
             let (was, is) = (file.data_blake3, data_blake3.to_owned());
-            return Err(Error::OtherSettings { path: path.into(), key: "the bytes of the text".into(), was, is });
+            return Err(Error::OtherSettings { path: path.into(), key: "the bytes of the text or rows".into(), was, is });
         }
-        if file.layers.len() != file.unseen.len() || file.layers.is_empty() {
-            return Err(wrong("lacks layers".into()));
+        let counts = &file.counts;
+        if [file.unseen.len(), counts.massive.len()] != [file.layers.len(); 2] || file.layers.is_empty() {
+            return Err(wrong(format!("{STATE} lacks layers")));
+        }
+        // The buffer is filled again when the first batch of a round is needed.
+        let round = counts.step.checked_sub(1).map_or(0, |last| last / settings.steps_per_refill());
+        let rounds = [round, counts.step / settings.steps_per_refill()];
+        if counts.step > settings.total_steps() || !rounds.contains(&counts.round) {
+            let (step, steps) = (counts.step, settings.total_steps());
+            return Err(wrong(format!("{STATE} is at step {step} of {steps} and in round {} of the buffer", counts.round)));
         }
         let load = |(layer, unseen): (&usize, Vec<u64>)| load_layer(path, *layer, settings, unseen);
         let dictionaries = file.layers.iter().zip(file.unseen).map(load).collect::<Result<Vec<_>, Error>>()?;

@@ -73,7 +73,7 @@ pub fn train(settings: &Settings, fresh: bool, surroundings: &Surroundings, watc
             }
         };
         let source = Source::file(path, &layers)?;
-        let name = if settings.name.is_empty() { "Rows".to_owned() } else { settings.name.clone() };
+        let name = settings.name.clone().unwrap_or_else(|| "Rows".to_owned());
         return Trainer { settings, cpu: &own, source: &source, layers, name, watch }.run(fresh, surroundings);
     }
     let observer: &dyn Observer = watch;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use llamascope_pipeline::config::yaml::{self, Node};
 use llamascope_pipeline::config::{LayerSelection, MAX_CONFIG_BYTES, ValueError, hint, shown};
 
-use super::{KEYS, Kind, Settings};
+use super::{KEYS, Kind, Layout, Settings};
 
 /// What is wrong with a training's file. Whatever was typed is shown escaped and cut.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +124,16 @@ impl Settings {
         if self.kind != Kind::Relu && k_start.is_some_and(|start| start < *k) {
             return Some(format!("`k_start` is below `k`, which is {k}: k falls while an SAE is trained"));
         }
+        if self.kind == Kind::BatchTopK && !self.jumprelu {
+            let what = "`kind: batch_topk` needs `jumprelu: true`: without a threshold, which features of a token are active would \
+                        depend on the other tokens of its batch";
+            return Some(what.into());
+        }
+        if self.kind == Kind::TopK && !self.jumprelu && self.layouts.contains(&Layout::LlamaScope) {
+            let what = "the layout `llama_scope` holds a threshold and no count of features: write `jumprelu: true`, or \
+                        `layouts: [saelens]`, which can say TopK";
+            return Some(what.into());
+        }
         (self.warm_up + self.decay > 1.0).then(|| "`warm_up` and `decay` are more than all steps: make them smaller".into())
     }
 }
@@ -131,7 +141,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Layout, Stored};
+    use crate::settings::Stored;
 
     fn parse(text: &str) -> Result<Settings, SettingsError> {
         Settings::parse(Path::new("train.yaml"), text.as_bytes())
@@ -172,6 +182,8 @@ mod tests {
             (&format!("{BASE}batch: 1000\n"), "write `buffer: 32000`"),
             (&format!("{BASE}tokens: 40000\n"), "at least twice as many"),
             (&format!("{BASE}k_start: 3\n"), "`k_start` is below `k`"),
+            (&format!("{BASE}jumprelu: false\n"), "needs `jumprelu: true`"),
+            (&format!("{BASE}kind: topk\njumprelu: false\n"), "write `jumprelu: true`, or `layouts: [saelens]`"),
             (&format!("{BASE}decay: 0.99\n"), "more than all steps"),
         ] {
             let error = parse(text).unwrap_err().to_string();
