@@ -14,6 +14,9 @@ use super::tiles::{F32Tiles, Scratch, Tiles};
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
 
+/// Rows that a thread puts in order at least.
+const SORTED_ROWS: usize = 16;
+
 /// An active feature of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Active {
@@ -118,16 +121,15 @@ impl Kept {
 
     /// Drops what is not among the `k` largest of its row.
     fn forget(&mut self, k: usize) {
-        self.active.sort_unstable_by(|a, b| a.row.cmp(&b.row).then_with(|| by_value_then_id(a, b)));
-        let (mut row, mut rank) = (u32::MAX, 0);
-        self.active.retain(|active| {
-            rank = if active.row == row { rank + 1 } else { 1 };
-            row = active.row;
-            if rank == k {
-                self.floors[row as usize - self.rows.start] = active.value;
+        let (mut by_row, starts) = by_row(self.rows.clone(), [&self.active[..]].into_iter());
+        self.active.clear();
+        for (row, floor) in self.floors.iter_mut().enumerate() {
+            let row = &mut by_row[starts[row]..starts[row + 1]];
+            if k > 0 && row.len() >= k {
+                *floor = row.select_nth_unstable_by(k - 1, by_value_then_id).1.value;
             }
-            rank <= k
-        });
+            self.active.extend_from_slice(&row[..row.len().min(k)]);
+        }
         self.limit = self.active.len().saturating_add(self.enough(k) / 2);
     }
 }
@@ -161,31 +163,48 @@ vectorized! {
 
 /// Brings the blocks' entries together by row, in canonical order.
 pub(super) fn gather(n: usize, blocks: &[Vec<Active>], spec: &EncoderSpec<'_>) -> Sparse {
-    let mut starts = vec![0usize; n + 1];
-    for active in blocks.iter().flatten() {
-        starts[active.row as usize + 1] += 1;
-    }
-    for row in 0..n {
-        starts[row + 1] += starts[row];
-    }
-    let mut rows = vec![Active { row: 0, id: 0, value: 0.0 }; starts[n]];
-    let mut next = starts.clone();
-    for active in blocks.iter().flatten() {
-        let at = &mut next[active.row as usize];
-        rows[*at] = *active;
-        *at += 1;
-    }
+    let (mut entries, starts) = by_row(0..n, blocks.iter().map(Vec::as_slice));
     let keep = if let Select::TopK(k) = spec.select { k } else { usize::MAX };
-    let mut sparse = Sparse { ptr: vec![0], ..Sparse::default() };
-    for row in 0..n {
-        let row = &mut rows[starts[row]..starts[row + 1]];
+    let mut rows = Vec::with_capacity(n);
+    let mut rest = &mut entries[..];
+    for row in starts.windows(2) {
+        let (first, others) = rest.split_at_mut(row[1] - row[0]);
+        rows.push(first);
+        rest = others;
+    }
+    rows.par_iter_mut().with_min_len(SORTED_ROWS).for_each(|row| {
+        if keep < row.len() {
+            row.select_nth_unstable_by(keep, by_value_then_id);
+            *row = &mut std::mem::take(row)[..keep];
+        }
         row.sort_unstable_by(by_value_then_id);
-        let kept = &row[..row.len().min(keep)];
-        sparse.ids.extend(kept.iter().map(|active| active.id));
-        sparse.vals.extend(kept.iter().map(|active| active.value));
+    });
+    let mut sparse = Sparse { ptr: vec![0], ..Sparse::default() };
+    for row in rows {
+        sparse.ids.extend(row.iter().map(|active| active.id));
+        sparse.vals.extend(row.iter().map(|active| active.value));
         sparse.ptr.push(sparse.ids.len());
     }
     sparse
+}
+
+/// Entries of some rows, a row's beside each other, and where each row's begin and end.
+fn by_row<'a>(rows: Range<usize>, blocks: impl Iterator<Item = &'a [Active]> + Clone) -> (Vec<Active>, Vec<usize>) {
+    let mut starts = vec![0usize; rows.len() + 1];
+    for active in blocks.clone().flatten() {
+        starts[active.row as usize - rows.start + 1] += 1;
+    }
+    for row in 0..rows.len() {
+        starts[row + 1] += starts[row];
+    }
+    let mut entries = vec![Active { row: 0, id: 0, value: 0.0 }; starts[rows.len()]];
+    let mut next = starts.clone();
+    for active in blocks.flatten() {
+        let at = &mut next[active.row as usize - rows.start];
+        entries[*at] = *active;
+        *at += 1;
+    }
+    (entries, starts)
 }
 
 #[cfg(test)]
