@@ -54,7 +54,10 @@ fn main() -> ExitCode {
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
-        None if failure.downcast_ref::<llamascope_train::Error>().is_some_and(llamascope_train::Error::is_interruption) => {
+        None if failure
+            .downcast_ref::<llamascope_train::Error>()
+            .is_some_and(llamascope_train::Error::is_interruption) =>
+        {
             ExitCode::from(INTERRUPTED)
         }
         None if failure.downcast_ref::<llamascope_train::Error>().is_some_and(llamascope_train::Error::is_usage) => {

@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn every_template_is_right() {
-        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Index, Kind::Training, Kind::Download(String::new())] {
+        for kind in [Kind::Nothing, Kind::Stage, Kind::Run, Kind::Index, Kind::Training, Kind::Download(String::new())]
+        {
             assert!(ProgressStyle::with_template(kind.template()).is_ok(), "{kind:?}");
         }
     }

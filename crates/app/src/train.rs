@@ -28,11 +28,13 @@ Example, a file train.yaml:
   output_dir: my_saes
 
   llamascope train train.yaml
+  llamascope eval --model model.gguf --sae my_saes --layers 5,10,20 --input other_articles.jsonl --text-column text
   llamascope run --model model.gguf --sae my_saes --input sentences.csv
 
-A checkpoint is written every few minutes and on Ctrl-C; the same command goes on from it, and the SAEs come out the same to \
-the bit as without the interruption. metrics.jsonl in the output folder tells how it went, curves.svg shows it, and \
-training.json records what was done. The last line on stdout is the output folder.
+A checkpoint is written every few minutes and on Ctrl-C; the same command goes on from it, and the SAEs come out the \
+same to the bit as without the interruption. metrics.jsonl in the output folder tells how it went, curves.svg shows \
+it, and training.json records what was done. What is trained, and how: docs/training.md. The last line on stdout is \
+the output folder.
 
 Keys of the file, with their defaults in brackets:
 {keys}"

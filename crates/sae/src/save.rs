@@ -6,9 +6,9 @@ use llamascope_compute::{Dtype, Tensor};
 use llamascope_record::{Site, Tap};
 use serde_json::json;
 
-use crate::{Activation, Error};
 use crate::llama_scope::{CONFIG, WEIGHTS};
 use crate::saelens;
+use crate::{Activation, Error};
 
 /// A JumpReLU SAE as it lies in a Llama Scope folder.
 pub struct LlamaScopeFile<'a> {
@@ -59,7 +59,7 @@ pub fn save_llama_scope(root: &Path, prefix: &str, sae: &LlamaScopeFile<'_>) -> 
     let hyperparams = json!({
         "hook_point_in": sae.tap.to_string(),
         "hook_point_out": output.to_string(),
-        "dtype": if sae.encoder.dtype() == Dtype::F32 { "torch.float32" } else { "torch.bfloat16" },
+        "dtype": format!("torch.{}", computed_in(&[sae.encoder, sae.encoder_bias, sae.decoder, sae.decoder_bias])),
         "use_decoder_bias": true,
         "apply_decoder_bias_to_pre_encoder": false,
         "expansion_factor": d_sae / d_in,
@@ -84,6 +84,14 @@ pub fn save_llama_scope(root: &Path, prefix: &str, sae: &LlamaScopeFile<'_>) -> 
     )?;
     std::fs::write(&config, format!("{hyperparams:#}\n")).map_err(io(&config))?;
     Ok(folder)
+}
+
+/// The release of SAELens whose files ours are like.
+const SAELENS_VERSION: &str = "6.54.12";
+
+/// What SAELens converts all of an SAE to when it reads one: what loses no digit of any tensor.
+fn computed_in(tensors: &[&Tensor]) -> &'static str {
+    if tensors.iter().all(|tensor| tensor.dtype() == Dtype::Bf16) { "bfloat16" } else { "float32" }
 }
 
 /// An SAE as it lies in a folder of SAELens.
@@ -120,12 +128,14 @@ pub fn save_saelens(folder: &Path, sae: &SaelensFile<'_>) -> Result<(), Error> {
     let mut config = json!({
         "d_in": sae.encoder.n_rows(),
         "d_sae": sae.encoder.n_cols(),
-        "dtype": if sae.encoder.dtype() == Dtype::F32 { "float32" } else { "bfloat16" },
+        "dtype": computed_in(&[sae.encoder, sae.encoder_bias, sae.decoder, sae.decoder_bias]),
         "device": "cpu",
         "apply_b_dec_to_input": false,
         "normalize_activations": "none",
         "reshape_activations": "none",
+        // Without a version SAELens takes the file for one from before its release 6, and passes over what stands here.
         "metadata": {
+            "sae_lens_version": SAELENS_VERSION,
             "model_name": sae.model,
             "hook_name": sae.tap.to_string(),
             "prepend_bos": false,
@@ -145,12 +155,8 @@ pub fn save_saelens(folder: &Path, sae: &SaelensFile<'_>) -> Result<(), Error> {
             "topk".into()
         }
     };
-    let mut tensors = vec![
-        ("W_enc", sae.encoder),
-        ("b_enc", sae.encoder_bias),
-        ("W_dec", sae.decoder),
-        ("b_dec", sae.decoder_bias),
-    ];
+    let mut tensors =
+        vec![("W_enc", sae.encoder), ("b_enc", sae.encoder_bias), ("W_dec", sae.decoder), ("b_dec", sae.decoder_bias)];
     tensors.extend(thresholds.as_ref().map(|thresholds| ("threshold", thresholds)));
     llamascope_weights::save(&folder.join(saelens::WEIGHTS), &tensors)?;
     let path = folder.join(saelens::CONFIG);

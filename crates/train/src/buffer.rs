@@ -1,5 +1,5 @@
-//! The rows that are trained on at present, shuffled. Half of them are new after every round; all layers share one order,
-//! so that the rows of a batch are those of the same tokens everywhere.
+//! The rows that are trained on at present, shuffled. Half of them are new after every round; all layers share one
+//! order, so that the rows of a batch are those of the same tokens everywhere.
 
 use llamascope_compute::{Cpu, Device, Rows};
 use rayon::prelude::*;
@@ -39,9 +39,8 @@ impl Buffer {
     fn order(&self, round: u64, from: usize, to: usize) -> Vec<u32> {
         let n = self.len();
         let laps = from / n..=(to.max(1) - 1) / n;
-        let orders = laps.clone().flat_map(|lap| {
-            Random::new(self.seed, "order", round << 8 | lap as u64).permutation(n)
-        });
+        let orders =
+            laps.clone().flat_map(|lap| Random::new(self.seed, "order", round << 8 | lap as u64).permutation(n));
         orders.skip(from - laps.start() * n).take(to - from).collect()
     }
 

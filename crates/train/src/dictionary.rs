@@ -56,7 +56,7 @@ impl Dictionary {
         // Random directions overlap: the sum of what many of them read is too long by a factor, which is measured.
         let n = sample.n().min(SCALE_ROWS);
         let sample = Rows::from_vec(n, d, sample.data()[..n * d].to_vec());
-        let k = settings.k_at(0, d).min(f);
+        let k = settings.k_at(0).min(f);
         let select = if settings.kind == Kind::Relu { Select::Positive } else { Select::TopK(k) };
         let active = gradient::encode(cpu, &parameters, &sample, select);
         let errors = gradient::errors(cpu, &parameters, &sample, &active);
@@ -92,12 +92,18 @@ impl Dictionary {
     }
 
     /// Trains on a batch. When the outcome is not finite, nothing has been changed.
-    pub(crate) fn step(&mut self, cpu: &Cpu, settings: &Settings, step: u64, x: &Rows, scratch: &mut Arrays) -> Outcome {
+    pub(crate) fn step(
+        &mut self,
+        cpu: &Cpu,
+        settings: &Settings,
+        step: u64,
+        x: &Rows,
+        scratch: &mut Arrays,
+    ) -> Outcome {
         let Parameters { d, f, .. } = self.parameters;
-        let k = settings.k_at(step, d).min(f);
+        let k = settings.k_at(step).min(f);
         let active = self.choose(cpu, settings.kind, x, k);
-        let dead: Vec<u32> =
-            (0..f as u32).filter(|id| self.unseen[*id as usize] >= settings.dead_after).collect();
+        let dead: Vec<u32> = (0..f as u32).filter(|id| self.unseen[*id as usize] >= settings.dead_after).collect();
         let aux = (!dead.is_empty() && settings.aux_coefficient > 0.0).then(|| Aux {
             dead: &dead,
             k: settings.aux_k.unwrap_or(d / 2).max(1),
@@ -105,12 +111,8 @@ impl Dictionary {
         });
         let l1 = settings.l1_at(step) as f32;
         let losses = gradient::gradients(cpu, &self.parameters, x, &active, l1, aux, scratch);
-        let outcome = Outcome {
-            losses,
-            rows: x.n() as u64,
-            variance: self.variance(x),
-            active: active.ids.len() as u64,
-        };
+        let outcome =
+            Outcome { losses, rows: x.n() as u64, variance: self.variance(x), active: active.ids.len() as u64 };
         if !outcome.is_finite() {
             return outcome;
         }

@@ -19,18 +19,18 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
     /// Numbers have overflowed.
     #[error(
-        "the {what} of layer {layer} is not finite at step {step}: training cannot go on; {kept}. A smaller `learning_rate` or \
-         `clip`, or a longer `warm_up`, is what usually helps"
+        "the {what} of layer {layer} is not finite at step {step}: training cannot go on; {kept}. A smaller \
+         `learning_rate` or `clip`, or a longer `warm_up`, is what usually helps"
     )]
     NonFinite { what: &'static str, layer: usize, step: u64, kept: String },
     #[error(
-        "the text has {found} tokens that can be trained on, `tokens` asks for {wanted}: give more text, set `tokens: {possible}`, \
-         or read it several times with `epochs`"
+        "the text has {found} tokens that can be trained on, `tokens` asks for {wanted}: give more text, set \
+         `tokens: {possible}`, or read it several times with `epochs`"
     )]
     TooShort { found: u64, wanted: u64, possible: u64 },
     #[error(
-        "{} was made with `{key}` {was}, now it is {is}: a training goes on with the settings it began with; set it back, choose another \
-         `output_dir`, or begin anew with --fresh", path.display()
+        "{} was made with `{key}` {was}, now it is {is}: a training goes on with the settings it began with; set it \
+         back, choose another `output_dir`, or begin anew with --fresh", path.display()
     )]
     OtherSettings { path: PathBuf, key: String, was: String, is: String },
     /// A checkpoint that is not one.

@@ -1,9 +1,10 @@
-//! The end of a training: weights rounded to how they are stored, one threshold for all tokens, and files that others read.
+//! The end of a training: weights rounded to how they are stored, one threshold for all tokens, and files that others
+//! read.
 //!
 //! Training ends with a choice of the largest values, which knows other tokens (BatchTopK) or counts (TopK). What is
-//! written has a threshold instead, as Llama Scope has it (He et al. 2024, arXiv 2410.20526): the value that `k` features
-//! a row exceed on average over the rows in the buffer. The rows of the decoder have length 1, so that all readings of
-//! that layout (see `docs/numerics.md`) mean the same.
+//! written has a threshold instead, as Llama Scope has it (He et al. 2024, arXiv 2410.20526): the value that `k`
+//! features a row exceed on average over the rows in the buffer. The rows of the decoder have length 1, so that all
+//! readings of that layout (see `docs/numerics.md`) mean the same.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,8 @@ use crate::settings::{Kind, Layout, Settings, Stored};
 /// Rows that are encoded together.
 const ROWS: usize = 4096;
 
-/// What was written of a layer, measured on the rows in the buffer with the weights as they are stored. They are rows of
-/// the training text: `llamascope eval` measures on other text.
+/// What was written of a layer, measured on the rows in the buffer with the weights as they are stored. They are rows
+/// of the training text: `llamascope eval` measures on other text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Exported {
     /// The layer.
@@ -49,7 +50,13 @@ pub struct Exported {
 }
 
 /// Rounds, sets the threshold, writes and measures. `rows` are those of the layer in the buffer.
-pub(crate) fn export(cpu: &Cpu, settings: &Settings, name: &str, dictionary: &Dictionary, rows: &Rows) -> Result<Exported, Error> {
+pub(crate) fn export(
+    cpu: &Cpu,
+    settings: &Settings,
+    name: &str,
+    dictionary: &Dictionary,
+    rows: &Rows,
+) -> Result<Exported, Error> {
     let tap = Tap { layer: dictionary.layer, site: settings.site };
     let (factor, norm) = (dictionary.measured.factor(), dictionary.measured.mean_norm);
     let rounded = rounded(dictionary, settings.weights, 1.0);

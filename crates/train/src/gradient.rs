@@ -2,9 +2,9 @@
 //! sparse rows once by row and once by feature, and what a number is added to decides the order in which it is added,
 //! never the number of threads.
 //!
-//! `loss = 1/n sum over rows (|x' - x|^2 + l1 sum of values) + aux/n sum over rows |e' - (x - x')|^2`, where `e'` is what
-//! the dead features among the `aux.k` largest of a row make of it (Gao et al. 2024, arXiv 2406.04093, section 2.2 and
-//! A.2); the error that they are shown is taken as it is.
+//! `loss = 1/n sum over rows (|x' - x|^2 + l1 sum of values) + aux/n sum over rows |e' - (x - x')|^2`, where `e'` is
+//! what the `aux.k` strongest dead features of a row make of it (Gao et al. 2024, arXiv 2406.04093, section 2.2 and A.2);
+//! the error that they are shown is held fixed, and their values may be negative.
 
 use llamascope_compute::{Cpu, Device, EncoderSpec, Rows, Select, Sparse, Tensor};
 use rayon::prelude::*;

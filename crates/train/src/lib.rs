@@ -1,7 +1,7 @@
 //! Trains sparse autoencoders on the activations of a model, while the model reads: several layers in one pass.
 //!
-//! Rows come from `source`, are shuffled in `buffer`, and each batch of them is a step of every `dictionary`. Every number
-//! depends on settings and data alone: not on threads, not on where a training was interrupted.
+//! Rows come from `source`, are shuffled in `buffer`, and each batch of them is a step of every `dictionary`. Every
+//! number depends on settings and data alone: not on threads, not on where a training was interrupted.
 
 mod buffer;
 mod curve;

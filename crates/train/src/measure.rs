@@ -14,8 +14,8 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// From rows of a layer. Those longer than `massive` medians are massive (Sun et al. 2024, arXiv 2402.17762); 0 means
-    /// that none are.
+    /// From rows of a layer. Those longer than `massive` medians are massive (Sun et al. 2024, arXiv 2402.17762); 0
+    /// means that none are.
     pub(crate) fn of(chunks: &[Rows], massive: f64) -> Self {
         let rows = || chunks.iter().flat_map(|chunk| (0..chunk.n()).map(|row| chunk.row(row)));
         let mut norms: Vec<f32> = rows().map(norm).collect();

@@ -26,8 +26,8 @@ impl Storage for Numbers {
     }
 }
 
-/// The weights of an SAE of `f` features over rows of `d`: `h = W_enc x + b_enc`, `x' = W_dec^T v(h) + b_dec`. Nothing is
-/// subtracted before the encoder, and the rows of `W_dec` have length 1.
+/// The weights of an SAE of `f` features over rows of `d`: `h = W_enc x + b_enc`, `x' = W_dec^T v(h) + b_dec`. Nothing
+/// is subtracted before the encoder, and the rows of `W_dec` have length 1.
 pub(crate) struct Parameters {
     pub d: usize,
     pub f: usize,
@@ -110,7 +110,14 @@ impl Parameters {
     }
 
     /// Moves everything by a step of Adam, and brings the decoder's rows back to length 1.
-    pub(crate) fn step(&mut self, cpu: &Cpu, step: &AdamStep, gradients: &Arrays, first: &mut Arrays, second: &mut Arrays) {
+    pub(crate) fn step(
+        &mut self,
+        cpu: &Cpu,
+        step: &AdamStep,
+        gradients: &Arrays,
+        first: &mut Arrays,
+        second: &mut Arrays,
+    ) {
         let (d, width) = (self.d, self.d * BLOCK);
         let w_enc = Arc::get_mut(&mut self.w_enc).expect("no tensor outlives the batch it was made for");
         let [g_we, g_be, g_wd, g_bd] = &gradients.0;

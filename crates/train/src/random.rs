@@ -23,8 +23,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`, which must be above 0 (Lemire 2019, arXiv 1805.10941, without the rejection: the bias is below
-    /// `n / 2^64`).
+    /// A number below `n`, which must be above 0 (Lemire 2019, arXiv 1805.10941, without the rejection: the bias is
+    /// below `n / 2^64`).
     pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }

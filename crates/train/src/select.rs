@@ -9,8 +9,8 @@ use crate::parameters::Parameters;
 const LEAST_GUESS: f32 = 1e-3;
 
 /// The `n k` largest values of a batch of `n` rows, wherever they are (BatchTopK: Bussmann, Leask & Nanda 2024, arXiv
-/// 2412.06410); ties go to the earlier row, then to the stronger entry of the row. `guess` is a value that fewer than all
-/// but more than those exceed, if the last batch is any guide: it saves work and never changes what is chosen.
+/// 2412.06410); ties go to the earlier row, then to the stronger entry of the row. `guess` is a value that fewer than
+/// all but more than those exceed, if the last batch is any guide: it saves work and never changes what is chosen.
 pub(crate) fn batch_top_k(cpu: &Cpu, parameters: &Parameters, x: &Rows, k: usize, guess: &mut f32) -> Sparse {
     let wanted = k.saturating_mul(x.n());
     loop {

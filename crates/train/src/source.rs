@@ -4,9 +4,9 @@ use std::path::Path;
 
 use llamascope_compute::{Cpu, Device, Rows, Tensor};
 use llamascope_model::Checkpoint;
+use llamascope_pipeline::Observer;
 use llamascope_pipeline::activations::Activations;
 use llamascope_pipeline::corpus::{Corpus, Position};
-use llamascope_pipeline::Observer;
 use llamascope_record::{Tap, Tokens};
 use llamascope_weights::TensorMap;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,13 @@ pub(crate) enum Source<'a> {
 
 impl<'a> Source<'a> {
     /// A model that is read at these places while it reads the corpus.
-    pub(crate) fn model(cpu: &'a Cpu, checkpoint: &'a Checkpoint, corpus: &'a Corpus, taps: Vec<Tap>, context: usize) -> Self {
+    pub(crate) fn model(
+        cpu: &'a Cpu,
+        checkpoint: &'a Checkpoint,
+        corpus: &'a Corpus,
+        taps: Vec<Tap>,
+        context: usize,
+    ) -> Self {
         Source::Model { corpus, checkpoint, activations: Activations::new(cpu, checkpoint, taps, context), cpu }
     }
 
@@ -53,7 +59,9 @@ impl<'a> Source<'a> {
             }
             if let Some(first) = tensors.first().filter(|first| first.shape() != tensor.shape()) {
                 let (was, is) = (first.shape(), tensor.shape());
-                return Err(wrong(format!("`{name}` is {is:?}, the layer before it {was:?}: all must have the same rows")));
+                return Err(wrong(format!(
+                    "`{name}` is {is:?}, the layer before it {was:?}: all must have the same rows"
+                )));
             }
             tensors.push(tensor);
         }
@@ -104,8 +112,8 @@ impl<'a> Source<'a> {
     }
 
     /// Reads rows from `from` on and hands them to `take` with the place behind them, some hundred at a time and all
-    /// layers', until that returns false. At the end of the data it begins again, at most `epochs` times in all. Whether
-    /// there was enough.
+    /// layers', until that returns false. At the end of the data it begins again, at most `epochs` times in all. Tells
+    /// whether there was enough.
     pub(crate) fn read(
         &self,
         from: Place,
@@ -151,6 +159,8 @@ impl<'a> Source<'a> {
 fn rows_of(tensor: &Tensor, range: std::ops::Range<usize>) -> Rows {
     let d = tensor.n_cols();
     let mut numbers = vec![0.0; range.len() * d];
-    tensor.dtype().dequantize(&tensor.bytes()[range.start * tensor.row_bytes()..range.end * tensor.row_bytes()], &mut numbers);
+    tensor
+        .dtype()
+        .dequantize(&tensor.bytes()[range.start * tensor.row_bytes()..range.end * tensor.row_bytes()], &mut numbers);
     Rows::from_vec(range.len(), d, numbers)
 }

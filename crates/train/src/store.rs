@@ -1,7 +1,7 @@
 //! Checkpoints: `checkpoints/step_NNNNNNNN/` in the output folder, each whole or not at all. `state.json` holds the
-//! settings, the place in the data and everything that is counted; `layer_NN.safetensors` the weights with Adam's moments
-//! and what was measured of the layer; `buffer.safetensors` the rows in hand. The one before the last is removed when the
-//! last is written.
+//! settings, the place in the data and everything that is counted; `layer_NN.safetensors` the weights with Adam's
+//! moments and what was measured of the layer; `buffer.safetensors` the rows in hand. The one before the last is removed
+//! when the last is written.
 
 use std::path::{Path, PathBuf};
 
@@ -158,7 +158,12 @@ impl Store {
         }
         if file.data_blake3 != data_blake3 {
             let (was, is) = (file.data_blake3, data_blake3.to_owned());
-            return Err(Error::OtherSettings { path: path.into(), key: "the bytes of the text or rows".into(), was, is });
+            return Err(Error::OtherSettings {
+                path: path.into(),
+                key: "the bytes of the text or rows".into(),
+                was,
+                is,
+            });
         }
         let counts = &file.counts;
         if [file.unseen.len(), counts.massive.len()] != [file.layers.len(); 2] || file.layers.is_empty() {
@@ -169,7 +174,10 @@ impl Store {
         let rounds = [round, counts.step / settings.steps_per_refill()];
         if counts.step > settings.total_steps() || !rounds.contains(&counts.round) {
             let (step, steps) = (counts.step, settings.total_steps());
-            return Err(wrong(format!("{STATE} is at step {step} of {steps} and in round {} of the buffer", counts.round)));
+            return Err(wrong(format!(
+                "{STATE} is at step {step} of {steps} and in round {} of the buffer",
+                counts.round
+            )));
         }
         let load = |(layer, unseen): (&usize, Vec<u64>)| load_layer(path, *layer, settings, unseen);
         let dictionaries = file.layers.iter().zip(file.unseen).map(load).collect::<Result<Vec<_>, Error>>()?;
@@ -229,7 +237,13 @@ fn load_layer(folder: &Path, layer: usize, settings: &Settings, unseen: Vec<u64>
     let norms = tensor(folder, &map, "norms", &[2])?;
     let measured = Measured { median: norms[0], mean_norm: norms[1], mean: tensor(folder, &map, "mean", &[d])? };
     let parameters = Parameters::new(d, arrays("")?);
-    Ok(Dictionary::resumed(layer, measured, parameters, [Arrays(arrays("first.")?), Arrays(arrays("second.")?)], unseen))
+    Ok(Dictionary::resumed(
+        layer,
+        measured,
+        parameters,
+        [Arrays(arrays("first.")?), Arrays(arrays("second.")?)],
+        unseen,
+    ))
 }
 
 fn save_buffer(path: &Path, layers: &[usize], buffer: &Buffer) -> Result<(), Error> {

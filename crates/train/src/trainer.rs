@@ -54,13 +54,17 @@ pub struct Progress {
 /// # Errors
 /// Settings, model or text that cannot be used; a checkpoint of other settings; numbers that overflow; a full disk; an
 /// interruption, after a checkpoint was written.
-pub fn train(settings: &Settings, fresh: bool, surroundings: &Surroundings, watch: &dyn Watch) -> Result<Finished, Error> {
+pub fn train(
+    settings: &Settings,
+    fresh: bool,
+    surroundings: &Surroundings,
+    watch: &dyn Watch,
+) -> Result<Finished, Error> {
     let threads = settings.threads.map_or(0, |threads| threads.get());
     let kernel = surroundings.kernel.unwrap_or_else(Kernel::detect);
     let cpu = |precision| {
-        let unavailable = |error| {
-            llamascope_pipeline::Error::Unavailable(format!("cannot start {threads} threads: {error}"))
-        };
+        let unavailable =
+            |error| llamascope_pipeline::Error::Unavailable(format!("cannot start {threads} threads: {error}"));
         Cpu::with_kernel(threads, precision, kernel).map_err(unavailable)
     };
     let own = cpu(Precision::F32)?;
@@ -77,13 +81,8 @@ pub fn train(settings: &Settings, fresh: bool, surroundings: &Surroundings, watc
         return Trainer { settings, cpu: &own, source: &source, layers, name, watch }.run(fresh, surroundings);
     }
     let observer: &dyn Observer = watch;
-    let (checkpoint, path) = open_model(
-        &settings.model_id,
-        settings.revision.as_deref(),
-        &settings.layers,
-        &surroundings.hub,
-        observer,
-    )?;
+    let (checkpoint, path) =
+        open_model(&settings.model_id, settings.revision.as_deref(), &settings.layers, &surroundings.hub, observer)?;
     let layers = settings.layers.resolve(checkpoint.config.n_layers).map_err(llamascope_pipeline::Error::from)?;
     if settings.context > checkpoint.config.context {
         return Err(Error::Mismatch(format!(
@@ -210,8 +209,8 @@ impl Trainer<'_> {
         Ok(State { counts, dictionaries: dictionaries.collect(), buffer })
     }
 
-    /// Reads at least so many rows that are kept. `counts` changes only when all of them are there, so that an interruption
-    /// leaves everything as it was.
+    /// Reads at least so many rows that are kept. `counts` changes only when all of them are there, so that an
+    /// interruption leaves everything as it was.
     fn read(
         &self,
         wanted: usize,
@@ -241,7 +240,14 @@ impl Trainer<'_> {
     }
 
     /// All steps that are left.
-    fn steps(&self, store: &Store, data: &str, state: &mut State, lines: &mut Vec<Metrics>, sitting: &Sitting) -> Result<(), Error> {
+    fn steps(
+        &self,
+        store: &Store,
+        data: &str,
+        state: &mut State,
+        lines: &mut Vec<Metrics>,
+        sitting: &Sitting,
+    ) -> Result<(), Error> {
         let settings = self.settings;
         let (steps, per_round) = (settings.total_steps(), settings.steps_per_refill());
         let mut scratch = Arrays::zeros(self.source.d(), settings.expansion * self.source.d());
@@ -321,7 +327,7 @@ impl Trainer<'_> {
             step: state.counts.step,
             tokens: state.counts.tokens,
             learning_rate: settings.learning_rate_at(last),
-            k: (settings.kind != Kind::Relu).then(|| settings.k_at(last, self.source.d())),
+            k: (settings.kind != Kind::Relu).then(|| settings.k_at(last)),
             tokens_per_s,
             layers: layers
                 .map(|(dictionary, window)| {
@@ -354,7 +360,14 @@ impl Trainer<'_> {
     }
 
     /// Writes the SAEs, the curves and the record of it all.
-    fn finish(&self, store: &Store, data: &str, state: &State, lines: &[Metrics], surroundings: &Surroundings) -> Result<Finished, Error> {
+    fn finish(
+        &self,
+        store: &Store,
+        data: &str,
+        state: &State,
+        lines: &[Metrics],
+        surroundings: &Surroundings,
+    ) -> Result<Finished, Error> {
         let settings = self.settings;
         self.watch.stage("writing the SAEs");
         store.save(settings, data, state)?;
@@ -363,6 +376,8 @@ impl Trainer<'_> {
             let rows = Rows::from_vec(state.buffer.len(), state.buffer.d, rows.clone());
             exported.push(export(self.cpu, settings, &self.name, dictionary, &rows)?);
         }
+        let massive = self.layers.iter().zip(&state.counts.massive);
+        let massive: Vec<_> = massive.map(|(layer, rows)| json!({"layer": layer, "rows": rows})).collect();
         let record = json!({
             "program": surroundings.program,
             "settings": settings.to_json(),
@@ -370,7 +385,7 @@ impl Trainer<'_> {
             "steps": state.counts.step,
             "tokens": state.counts.tokens,
             "tokens_left_out_as_massive": state.counts.left_out,
-            "massive_rows_by_layer": self.layers.iter().zip(&state.counts.massive).map(|(layer, n)| json!({"layer": layer, "rows": n})).collect::<Vec<_>>(),
+            "massive_rows_by_layer": massive,
             "layers": exported,
             "dtype_of_model": settings.dtype.name(),
         });

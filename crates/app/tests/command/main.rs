@@ -13,5 +13,6 @@ mod pictures;
 mod shell;
 #[cfg(unix)]
 mod signals;
+mod train;
 #[cfg(unix)]
 mod view;

@@ -37,7 +37,13 @@ pub struct Panel {
 pub fn curves(title: &str, below: &str, across: &str, panels: &[Panel], width: f64) -> Scene {
     let mut marks: Vec<Mark> = Vec::new();
     let room = width - 2.0 * MARGIN;
-    let heading = Text::new(MARGIN, MARGIN + TITLE_SIZE * 0.8, TITLE_SIZE, Paint::TEXT, metrics::fit(title, room / TITLE_SIZE / 1.1));
+    let heading = Text::new(
+        MARGIN,
+        MARGIN + TITLE_SIZE * 0.8,
+        TITLE_SIZE,
+        Paint::TEXT,
+        metrics::fit(title, room / TITLE_SIZE / 1.1),
+    );
     marks.push(heading.bold().into());
     let mut y = MARGIN + TITLE_SIZE + 6.0 + SMALL_SIZE;
     marks.push(Text::new(MARGIN, y, SMALL_SIZE, Paint::MUTED, metrics::fit(below, room / SMALL_SIZE)).into());
@@ -171,7 +177,8 @@ mod tests {
 
     #[test]
     fn how_a_line_begins_does_not_flatten_the_rest() {
-        let line: Vec<[f64; 2]> = (0..100).map(|i| [f64::from(i), if i < 5 { 1e6 } else { 1.0 + f64::from(i) }]).collect();
+        let line: Vec<[f64; 2]> =
+            (0..100).map(|i| [f64::from(i), if i < 5 { 1e6 } else { 1.0 + f64::from(i) }]).collect();
         assert_eq!(usual_range(&[line]), (11.0, 100.0));
         assert_eq!((range([].into_iter()), range([0.0].into_iter())), ((0.0, 1.0), (-0.5, 0.5)));
         assert_eq!([signed(-2.5), signed(4000.0), signed(0.25)], ["-2.50", "4000", "0.25"]);

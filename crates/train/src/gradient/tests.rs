@@ -1,5 +1,6 @@
 //! Every number of the gradient against central differences of the loss, which stands here a second time, in f64 and
-//! without anything clever. In each single parameter that loss is a parabola, so the differences have no error of their own.
+//! without anything clever. In each single parameter that loss is a parabola, so the differences have no error of their
+//! own.
 
 use llamascope_compute::Precision;
 
@@ -132,7 +133,10 @@ fn check(what: &str, parameters: &Parameters, x: &Rows, active: &Sparse, l1: f32
             let unit = expected.iter().fold(0f64, |most, g| most.max(g.abs()));
             assert!(unit > 1e-3, "{what}: {name} has a gradient to find");
             for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-                assert!(near(f64::from(*found), *expected, unit), "{what}: {name}[{at}]: {found}, by differences {expected}");
+                assert!(
+                    near(f64::from(*found), *expected, unit),
+                    "{what}: {name}[{at}]: {found}, by differences {expected}"
+                );
             }
         }
         assert!(near(losses.gradient_norm, length, length), "{what}: {} {length}", losses.gradient_norm);

@@ -117,7 +117,8 @@ impl Settings {
         }
         if *tokens < 2 * *buffer as u64 {
             return Some(format!(
-                "`tokens` is {tokens}, the buffer alone holds {}: train on at least twice as many, or make `buffer` smaller",
+                "`tokens` is {tokens}, the buffer alone holds {}: train on at least twice as many, or make `buffer` \
+                 smaller",
                 rows(*buffer)
             ));
         }
@@ -125,16 +126,17 @@ impl Settings {
             return Some(format!("`k_start` is below `k`, which is {k}: k falls while an SAE is trained"));
         }
         if self.kind == Kind::BatchTopK && !self.jumprelu {
-            let what = "`kind: batch_topk` needs `jumprelu: true`: without a threshold, which features of a token are active would \
-                        depend on the other tokens of its batch";
+            let what = "`kind: batch_topk` needs `jumprelu: true`: without a threshold, which features of a token are \
+                        active would depend on the other tokens of its batch";
             return Some(what.into());
         }
         if self.kind == Kind::TopK && !self.jumprelu && self.layouts.contains(&Layout::LlamaScope) {
-            let what = "the layout `llama_scope` holds a threshold and no count of features: write `jumprelu: true`, or \
-                        `layouts: [saelens]`, which can say TopK";
+            let what = "the layout `llama_scope` holds a threshold and no count of features: write `jumprelu: true`, \
+                        or `layouts: [saelens]`, which can say TopK";
             return Some(what.into());
         }
-        (self.warm_up + self.decay > 1.0).then(|| "`warm_up` and `decay` are more than all steps: make them smaller".into())
+        (self.warm_up + self.decay > 1.0)
+            .then(|| "`warm_up` and `decay` are more than all steps: make them smaller".into())
     }
 }
 

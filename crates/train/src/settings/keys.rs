@@ -35,45 +35,87 @@ macro_rules! keys {
 }
 
 keys! {
-    model_id false "hub id, folder in Hugging Face layout, or .gguf file", |s| json!(s.model_id), text;
-    revision false "branch, tag or commit of the model on the hub", |s| json!(s.revision), |n| text(n).map(Some);
-    activations false "a safetensors file of rows instead of model and text: a tensor `layer.N`, [rows, d_model], for each layer", |s| json!(s.activations), |n| text(n).map(|t| Some(t.into()));
-    layers false "layers to train an SAE for, all in one pass over the model: [5, 10, 20]", |s| match &s.layers { LayerSelection::All => json!("all"), LayerSelection::Only(layers) => json!(layers) }, layers;
-    site false "what of a layer: resid_post (default), attn_out or mlp_out", |s| json!(site_name(s.site)), site;
-    text false "files or folders of text: .txt, .csv, .jsonl", |s| json!(s.text), |n| list(n, |n| text(n).map(Into::into));
-    text_column false "column or key that holds the text", |s| json!(s.text_column), |n| text(n).map(Some);
-    tokens false "tokens to train on [4000000]", |s| json!(s.tokens), |n| whole(n, 1, 1 << 48);
-    context false "tokens of a context: text is cut into pieces of so many [128]", |s| json!(s.context), |n| size(n, 2, 1 << 20);
-    epochs false "how often the text may be read if it is shorter than `tokens` [1]", |s| json!(s.epochs), |n| whole(n, 1, 1000);
-    massive false "tokens with an activation longer than so many times the median are left out; 0 keeps all [10]", |s| json!(s.massive), |n| number(n, 0.0, 1e9);
-    buffer false "rows of each layer that are shuffled together [32768]", |s| json!(s.buffer), |n| size(n, 2, 1 << 28);
-    reuse false "how often each row is trained on [1]", |s| json!(s.reuse), |n| size(n, 1, 64);
-    kind false "batch_topk (default), topk or relu (with a penalty on the sum of values)", |s| json!(s.kind.name()), choice;
-    expansion false "features over the model's width [8]", |s| json!(s.expansion), |n| size(n, 1, 1024);
-    k false "active features a token, for topk and batch_topk [50]", |s| json!(s.k), |n| size(n, 1, 1 << 20);
-    k_start false "k at the beginning [the model's width]", |s| json!(s.k_start), |n| size(n, 1, 1 << 20).map(Some);
-    k_anneal false "share of the steps in which k falls to its value, and the penalty grows to its own [0.1]", |s| json!(s.k_anneal), |n| number(n, 0.0, 1.0);
-    l1 false "weight of the sum of values, for relu [5]", |s| json!(s.l1), |n| number(n, 0.0, 1e9);
-    jumprelu true "whether the result has one threshold for all tokens, set for k active features a token on average [true]", |s| json!(s.jumprelu), switch;
-    batch false "rows of a step [1024]", |s| json!(s.batch), |n| size(n, 1, 1 << 20);
-    learning_rate false "of Adam [0.001]", |s| json!(s.learning_rate), |n| number(n, 0.0, 10.0);
-    warm_up false "share of the steps in which the learning rate rises [0.02]", |s| json!(s.warm_up), |n| number(n, 0.0, 1.0);
-    decay false "share of the steps, the last, in which it falls to 0 [0.2]", |s| json!(s.decay), |n| number(n, 0.0, 1.0);
-    beta1 false "of Adam [0.9]", |s| json!(s.beta1), |n| number(n, 0.0, 0.999_999);
-    beta2 false "of Adam [0.999]", |s| json!(s.beta2), |n| number(n, 0.0, 0.999_999_9);
-    clip false "longest gradient of an SAE [1]", |s| json!(s.clip), |n| number(n, 1e-9, 1e9);
-    aux_coefficient false "weight of the loss that revives dead features; 0 leaves them dead [0.03125]", |s| json!(s.aux_coefficient), |n| number(n, 0.0, 1e3);
-    aux_k false "dead features that a token is shown to [half the model's width]", |s| json!(s.aux_k), |n| size(n, 1, 1 << 20).map(Some);
-    dead_after false "rows without it after which a feature is dead [200000]", |s| json!(s.dead_after), |n| whole(n, 1, 1 << 48);
-    seed false "of everything random [0]", |s| json!(s.seed), |n| whole(n, 0, u64::MAX);
-    output_dir true "folder of checkpoints, metrics and SAEs [saes]", |s| json!(s.output_dir), |n| text(n).map(Into::into);
-    name true "first part of the SAEs' names [the model's]", |s| json!(s.name), |n| text(n).map(Some);
-    weights true "how weights are stored in the end: bfloat16 (default) or float32", |s| json!(s.weights.name()), choice;
-    layouts true "how SAEs are written in the end: [llama_scope] (default), [saelens] or both", |s| json!(s.layouts.iter().map(|l| l.name()).collect::<Vec<_>>()), |n| list(n, choice);
-    checkpoint_minutes true "time between two checkpoints [5]", |s| json!(s.checkpoint_minutes), |n| number(n, 0.0, 1e6);
-    log_every true "steps between two lines of metrics.jsonl [50]", |s| json!(s.log_every), |n| whole(n, 1, 1 << 40);
-    dtype false "precision of the model's matrix products: float32 (default), float16 or bfloat16", |s| json!(s.dtype.name()), choice;
-    threads true "number of threads [all cores]; it changes no number", |s| json!(s.threads), |n| parse_threads(&n.word()).map(Some);
+    model_id false "hub id, folder in Hugging Face layout, or .gguf file",
+        |s| json!(s.model_id), text;
+    revision false "branch, tag or commit of the model on the hub",
+        |s| json!(s.revision), |n| text(n).map(Some);
+    activations false "a safetensors file of rows instead of model and text: a tensor `layer.N`, [rows, d_model], \
+        for each layer",
+        |s| json!(s.activations), |n| text(n).map(|t| Some(t.into()));
+    layers false "layers to train an SAE for, all in one pass over the model: [5, 10, 20]",
+        |s| match &s.layers { LayerSelection::All => json!("all"), LayerSelection::Only(layers) => json!(layers) },
+        layers;
+    site false "what of a layer: resid_post (default), attn_out or mlp_out",
+        |s| json!(site_name(s.site)), site;
+    text false "files or folders of text: .txt, .csv, .jsonl",
+        |s| json!(s.text), |n| list(n, |n| text(n).map(Into::into));
+    text_column false "column or key that holds the text",
+        |s| json!(s.text_column), |n| text(n).map(Some);
+    tokens false "tokens to train on [4000000]",
+        |s| json!(s.tokens), |n| whole(n, 1, 1 << 48);
+    context false "tokens of a context: text is cut into pieces of so many [128]",
+        |s| json!(s.context), |n| size(n, 2, 1 << 20);
+    epochs false "how often the text may be read if it is shorter than `tokens` [1]",
+        |s| json!(s.epochs), |n| whole(n, 1, 1000);
+    massive false "tokens with an activation longer than so many times the median are left out; 0 keeps all [10]",
+        |s| json!(s.massive), |n| number(n, 0.0, 1e9);
+    buffer false "rows of each layer that are shuffled together [32768]",
+        |s| json!(s.buffer), |n| size(n, 2, 1 << 28);
+    reuse false "how often each row is trained on [1]",
+        |s| json!(s.reuse), |n| size(n, 1, 64);
+    kind false "batch_topk (default), topk or relu (with a penalty on the sum of values)",
+        |s| json!(s.kind.name()), choice;
+    expansion false "features over the model's width [8]",
+        |s| json!(s.expansion), |n| size(n, 1, 1024);
+    k false "active features a token, for topk and batch_topk [50]",
+        |s| json!(s.k), |n| size(n, 1, 1 << 20);
+    k_start false "k at the beginning [three times k]",
+        |s| json!(s.k_start), |n| size(n, 1, 1 << 20).map(Some);
+    k_anneal false "share of the steps in which k falls to its value, and the penalty grows to its own [0.1]",
+        |s| json!(s.k_anneal), |n| number(n, 0.0, 1.0);
+    l1 false "weight of the sum of values, for relu [5]",
+        |s| json!(s.l1), |n| number(n, 0.0, 1e9);
+    jumprelu true "whether the result has one threshold for all tokens, set for k active features a token on average \
+        [true]",
+        |s| json!(s.jumprelu), switch;
+    batch false "rows of a step [1024]",
+        |s| json!(s.batch), |n| size(n, 1, 1 << 20);
+    learning_rate false "of Adam [0.002]",
+        |s| json!(s.learning_rate), |n| number(n, 0.0, 10.0);
+    warm_up false "share of the steps in which the learning rate rises [0.02]",
+        |s| json!(s.warm_up), |n| number(n, 0.0, 1.0);
+    decay false "share of the steps, the last, in which it falls to 0 [0.2]",
+        |s| json!(s.decay), |n| number(n, 0.0, 1.0);
+    beta1 false "of Adam [0.9]",
+        |s| json!(s.beta1), |n| number(n, 0.0, 0.999_999);
+    beta2 false "of Adam [0.999]",
+        |s| json!(s.beta2), |n| number(n, 0.0, 0.999_999_9);
+    clip false "longest gradient of an SAE [1]",
+        |s| json!(s.clip), |n| number(n, 1e-9, 1e9);
+    aux_coefficient false "weight of the loss that revives dead features; 0 leaves them dead [0.03125]",
+        |s| json!(s.aux_coefficient), |n| number(n, 0.0, 1e3);
+    aux_k false "dead features that a token is shown to [half the model's width]",
+        |s| json!(s.aux_k), |n| size(n, 1, 1 << 20).map(Some);
+    dead_after false "rows without it after which a feature is dead [200000]",
+        |s| json!(s.dead_after), |n| whole(n, 1, 1 << 48);
+    seed false "of everything random [0]",
+        |s| json!(s.seed), |n| whole(n, 0, u64::MAX);
+    output_dir true "folder of checkpoints, metrics and SAEs [saes]",
+        |s| json!(s.output_dir), |n| text(n).map(Into::into);
+    name true "first part of the SAEs' names [the model's]",
+        |s| json!(s.name), |n| text(n).map(Some);
+    weights true "how weights are stored in the end: bfloat16 (default) or float32",
+        |s| json!(s.weights.name()), choice;
+    layouts true "how SAEs are written in the end: [llama_scope] (default), [saelens] or both",
+        |s| json!(s.layouts.iter().map(|l| l.name()).collect::<Vec<_>>()), |n| list(n, choice);
+    checkpoint_minutes true "time between two checkpoints [5]",
+        |s| json!(s.checkpoint_minutes), |n| number(n, 0.0, 1e6);
+    log_every true "steps between two lines of metrics.jsonl [50]",
+        |s| json!(s.log_every), |n| whole(n, 1, 1 << 40);
+    dtype false "precision of the model's matrix products: float32 (default), float16 or bfloat16",
+        |s| json!(s.dtype.name()), choice;
+    threads true "number of threads [all cores]; it changes no number",
+        |s| json!(s.threads), |n| parse_threads(&n.word()).map(Some);
 }
 
 fn wrong<T>(node: &Node, expected: &'static str) -> Result<T, ValueError> {
@@ -117,7 +159,8 @@ fn whole(node: &Node, least: u64, most: u64) -> Result<u64, ValueError> {
         _ => None,
     };
     let in_range = found.filter(|number| (least..=most).contains(number));
-    in_range.map_or_else(|| wrong(node, if least == 0 { "a whole number" } else { "a whole number above 0 of a sensible size" }), Ok)
+    let expected = if least == 0 { "a whole number" } else { "a whole number above 0 of a sensible size" };
+    in_range.map_or_else(|| wrong(node, expected), Ok)
 }
 
 fn size(node: &Node, least: u64, most: u64) -> Result<usize, ValueError> {
@@ -137,7 +180,9 @@ fn number(node: &Node, least: f64, most: f64) -> Result<f64, ValueError> {
 
 fn layers(node: &Node) -> Result<LayerSelection, ValueError> {
     match node {
-        Node::List(_) => list(node, |n| size(n, 0, 1 << 16)).map(|layers| LayerSelection::Only(layers.into_iter().collect())),
+        Node::List(_) => {
+            list(node, |n| size(n, 0, 1 << 16)).map(|layers| LayerSelection::Only(layers.into_iter().collect()))
+        }
         Node::Int(_) => size(node, 0, 1 << 16).map(|layer| LayerSelection::Only([layer].into())),
         other => other.word().parse(),
     }

@@ -33,9 +33,10 @@ impl Choice for Kind {
 
 /// How weights are stored in the end. While they are trained they are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Stored {
+    /// As they were trained.
     Float32,
+    /// Both matrices rounded to 8 bits of precision.
     Bfloat16,
 }
 
@@ -47,9 +48,10 @@ impl Choice for Stored {
 
 /// A file layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Layout {
+    /// `hyperparams.json` and `checkpoints/final.safetensors`.
     LlamaScope,
+    /// `cfg.json` and `sae_weights.safetensors`.
     Saelens,
 }
 
@@ -58,48 +60,86 @@ impl Choice for Layout {
     const ALIASES: &'static [(&'static str, &'static str)] = &[("sae_lens", "saelens"), ("llamascope", "llama_scope")];
 }
 
-/// Everything a training is told. What each setting means stands in [`KEYS`].
+/// Everything a training is told; [`KEYS`] says how it is written.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub struct Settings {
+    /// Hub id, folder in Hugging Face layout, or .gguf file.
     pub model_id: String,
+    /// Branch, tag or commit of the model on the hub.
     pub revision: Option<String>,
+    /// A safetensors file of rows instead of model and text: a tensor `layer.N`, `[rows, d_model]`, for each layer.
     pub activations: Option<PathBuf>,
+    /// Layers to train an SAE for, all in one pass over the model: `[5, 10, 20]`.
     pub layers: LayerSelection,
+    /// What of a layer: resid_post, attn_out or mlp_out.
     pub site: Site,
+    /// Files or folders of text: .txt, .csv, .jsonl.
     pub text: Vec<PathBuf>,
+    /// Column or key that holds the text.
     pub text_column: Option<String>,
+    /// Tokens to train on.
     pub tokens: u64,
+    /// Tokens of a context: text is cut into pieces of so many.
     pub context: usize,
+    /// How often the text may be read if it is shorter than `tokens`.
     pub epochs: u64,
+    /// Tokens with an activation longer than so many times the median are left out; 0 keeps all.
     pub massive: f64,
+    /// Rows of each layer that are shuffled together.
     pub buffer: usize,
+    /// How often each row is trained on.
     pub reuse: usize,
+    /// Which features are active.
     pub kind: Kind,
+    /// Features over the model's width.
     pub expansion: usize,
+    /// Active features a token, for topk and batch_topk.
     pub k: usize,
+    /// `k` at the beginning; three times `k` unless given.
     pub k_start: Option<usize>,
+    /// Share of the steps in which k falls to its value, and the penalty grows to its own.
     pub k_anneal: f64,
+    /// Weight of the sum of values, for relu.
     pub l1: f64,
+    /// Whether the result has one threshold for all tokens, set for k active features a token on average.
     pub jumprelu: bool,
+    /// Rows of a step.
     pub batch: usize,
+    /// Learning rate of Adam.
     pub learning_rate: f64,
+    /// Share of the steps in which the learning rate rises.
     pub warm_up: f64,
+    /// Share of the steps, the last, in which it falls to 0.
     pub decay: f64,
+    /// Decay of the mean of gradients.
     pub beta1: f64,
+    /// Decay of the mean of their squares.
     pub beta2: f64,
+    /// Longest gradient of an SAE.
     pub clip: f64,
+    /// Weight of the loss that revives dead features; 0 leaves them dead.
     pub aux_coefficient: f64,
+    /// Dead features that a token is shown to; half the model's width unless given.
     pub aux_k: Option<usize>,
+    /// Rows that a feature is not active on after which a feature is dead.
     pub dead_after: u64,
+    /// Seed of everything random.
     pub seed: u64,
+    /// Folder of checkpoints, metrics and SAEs.
     pub output_dir: PathBuf,
+    /// First part of the SAEs' names.
     pub name: Option<String>,
+    /// How weights are stored in the end: bfloat16 or float32.
     pub weights: Stored,
+    /// How SAEs are written in the end: `llama_scope`, `saelens` or both.
     pub layouts: Vec<Layout>,
+    /// Time between two checkpoints.
     pub checkpoint_minutes: f64,
+    /// Steps between two lines of metrics.jsonl.
     pub log_every: u64,
+    /// Precision of the model's matrix products: float32, float16 or bfloat16.
     pub dtype: Precision,
+    /// Number of threads; all cores unless given. It changes no number.
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -127,7 +167,7 @@ impl Default for Settings {
             l1: 5.0,
             jumprelu: true,
             batch: 1024,
-            learning_rate: 1e-3,
+            learning_rate: 2e-3,
             warm_up: 0.02,
             decay: 0.2,
             beta1: 0.9,
@@ -171,8 +211,8 @@ impl Settings {
     }
 
     /// The number of active features in mind at a step.
-    pub(crate) fn k_at(&self, step: u64, d: usize) -> usize {
-        let start = self.k_start.unwrap_or(d).max(self.k) as f64;
+    pub(crate) fn k_at(&self, step: u64) -> usize {
+        let start = self.k_start.unwrap_or(self.k.saturating_mul(3)).max(self.k) as f64;
         let way = progress(step, self.k_anneal * self.total_steps() as f64);
         (start + (self.k as f64 - start) * way).round() as usize
     }
@@ -208,9 +248,9 @@ mod tests {
         let settings = Settings { tokens: 1_000_000, buffer: 4096, batch: 1024, reuse: 2, ..Settings::default() };
         let total = settings.total_steps();
         assert_eq!(total, (1_000_000 / 2048 - 1) * 4);
-        assert_eq!((settings.k_at(0, 576), settings.k_at(total / 10 + 1, 576), settings.k_at(total, 576)), (576, 50, 50));
+        assert_eq!([0, total / 10 + 1, total].map(|step| settings.k_at(step)), [150, 50, 50]);
         let rates = [0, total / 2, total - 1].map(|step| settings.learning_rate_at(step));
-        assert!(rates[0] < 1e-4 && rates[1] == 1e-3 && rates[2] > 0.0 && rates[2] < 1e-5, "{rates:?}");
+        assert!(rates[0] < 1e-4 && rates[1] == 2e-3 && rates[2] > 0.0 && rates[2] < 1e-5, "{rates:?}");
         assert_eq!(settings.l1_at(total), 0.0);
         let relu = Settings { kind: Kind::Relu, ..settings };
         assert_eq!((relu.l1_at(0), relu.l1_at(total)), (0.0, 5.0));

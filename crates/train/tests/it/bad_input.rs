@@ -31,7 +31,10 @@ fn a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_checkpo
     let job = Job::new().with(|settings| settings.massive = 0.0);
     write_rows(job.settings.activations.as_ref().unwrap(), &[(3, rows(40_000, 1)), (8, broken.clone())]);
     let error = job.fails();
-    assert!(error.contains("of layer 8 is not finite at step") && error.contains("there is no checkpoint yet"), "{error}");
+    assert!(
+        error.contains("of layer 8 is not finite at step") && error.contains("there is no checkpoint yet"),
+        "{error}"
+    );
     assert!(error.contains("`learning_rate`"), "{error}");
 
     // A checkpoint after every step: the last one is from before the step that failed.

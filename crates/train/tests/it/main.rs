@@ -3,5 +3,6 @@
 mod bad_input;
 mod model;
 mod recovery;
+mod saelens;
 mod support;
 mod trained;

@@ -41,7 +41,9 @@ fn several_layers_of_a_model_are_trained_in_one_pass_and_go_on_where_they_stoppe
         let sae = Sae::open(&exported.folders[0], Convention::Saelens).unwrap();
         assert_eq!((sae.tap.layer, sae.tap.site, sae.d_in()), (exported.layer, Site::ResidPost, 48));
         assert!(exported.explained_variance > 0.3, "{exported:?}");
-        assert!(exported.folders[0].file_name().unwrap().to_str().unwrap().ends_with(&format!("L{}R-3x", exported.layer)));
+        assert!(
+            exported.folders[0].file_name().unwrap().to_str().unwrap().ends_with(&format!("L{}R-3x", exported.layer))
+        );
     }
     let parts = job();
     for stop in [30, 5, 60] {

@@ -52,7 +52,10 @@ fn both_layouts_and_all_conventions_say_the_same_of_a_row() {
             // Whatever stands on the threshold to the last digit may fall on either side.
             count += expected.len().abs_diff(found.len());
             for ((id, value), (other_id, other)) in expected.iter().zip(&found) {
-                assert!(id == other_id && (value * factor - other).abs() < 1e-4 * other.abs(), "{expected:?} {found:?}");
+                assert!(
+                    id == other_id && (value * factor - other).abs() < 1e-4 * other.abs(),
+                    "{expected:?} {found:?}"
+                );
             }
         }
         active += expected.len();
