@@ -156,13 +156,14 @@ impl Trainer<'_> {
 
     /// Finds out before hours have passed whether there is enough text.
     fn check_length(&self) -> Result<(), Error> {
-        let Settings { tokens, epochs, .. } = self.settings;
+        let Settings { tokens, epochs, massive, .. } = self.settings;
         self.watch.stage("counting the tokens of the text");
         // A token in fifty may be massive.
-        let wanted = tokens + tokens / 50;
+        let spare = |tokens: u64| if *massive > 0.0 { tokens / 50 } else { 0 };
+        let wanted = tokens + spare(*tokens);
         let found = self.source.count(wanted.div_ceil(*epochs), self.watch)?.saturating_mul(*epochs);
         if found < wanted {
-            let possible = found - found / 50;
+            let possible = found - spare(found);
             return Err(Error::TooShort { found, wanted: *tokens, possible });
         }
         Ok(())

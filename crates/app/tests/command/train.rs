@@ -28,7 +28,7 @@ fn a_file_becomes_saes_that_run_eval_and_info_read() {
     for saes in ["saes", "saes/saelens"] {
         let eval = ["eval", "--model", model, "--sae", saes, "--layers", "0,2", "--input", "text.txt", "--tokens", "500"];
         let eval = shell.run(&[&eval[..], &["--context", "24"]].concat()).succeeded();
-        assert!(eval.stdout.contains("explained"), "{eval:?}");
+        assert!(eval.stdout.contains("recovered"), "{eval:?}");
     }
     shell.write("sentences.csv", "The lamp on the harbour wall.\n");
     shell.run(&["run", "--model", model, "--sae", "saes", "--layers", "2", "--input", "sentences.csv"]).succeeded();

@@ -17,7 +17,7 @@ fn every_kind_learns_rows_that_are_sums_of_few_directions() {
             // Twice as many features as directions: BatchTopK needs no more than these.
             assert!(exported.dead_fraction < 0.5, "{kind:?}: {exported:?}");
             let k = (ACTIVE + 1) as f64;
-            let most = if kind == Kind::Relu { 3.0 * k } else { k + 1e-6 };
+            let most = if kind == Kind::Relu { (3 * D) as f64 / 2.0 } else { k + 1e-6 };
             assert!(exported.l0 > 1.0 && exported.l0 <= most, "{kind:?}: {exported:?}");
         }
         let folder = &job.settings.output_dir;
