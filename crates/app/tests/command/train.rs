@@ -10,7 +10,8 @@ fn ready(more: &str) -> Shell {
     shell.write("text.txt", (1..400).map(|n| line(n) + "\n").collect::<String>());
     let model = fixture("llama3/model");
     let model = model.display();
-    let base = "text: text.txt\nlayers: [0, 2]\ntokens: 6000\nbuffer: 1024\nbatch: 128\ncontext: 24\nexpansion: 2\nk: 4\n";
+    let base =
+        "text: text.txt\nlayers: [0, 2]\ntokens: 6000\nbuffer: 1024\nbatch: 128\ncontext: 24\nexpansion: 2\nk: 4\n";
     shell.write("train.yaml", format!("model_id: '{model}'\n{base}{more}"));
     shell
 }
@@ -26,7 +27,8 @@ fn a_file_becomes_saes_that_run_eval_and_info_read() {
     let info = shell.run(&["info", "saes/Tiny-L2R-2x"]).succeeded();
     assert!(info.stdout.contains("96"), "{info:?}");
     for saes in ["saes", "saes/saelens"] {
-        let eval = ["eval", "--model", model, "--sae", saes, "--layers", "0,2", "--input", "text.txt", "--tokens", "500"];
+        let eval =
+            ["eval", "--model", model, "--sae", saes, "--layers", "0,2", "--input", "text.txt", "--tokens", "500"];
         let eval = shell.run(&[&eval[..], &["--context", "24"]].concat()).succeeded();
         assert!(eval.stdout.contains("recovered"), "{eval:?}");
     }
@@ -61,14 +63,20 @@ fn a_checkpoint_that_does_not_fit_on_the_disk_is_named_and_the_one_before_it_is_
     let shell = ready("checkpoint_minutes: 0\n");
     // Whoever ignores SIGXFSZ gets an error from the write. A block is 512 bytes or 1024, by the shell.
     let limited = "trap '' XFSZ; ulimit -f 90 && exec \"$0\" \"$@\"";
-    let failed = done(shell.command("sh", &["-c", limited, env!("CARGO_BIN_EXE_llamascope"), "train", "train.yaml", "-q"]));
+    let failed =
+        done(shell.command("sh", &["-c", limited, env!("CARGO_BIN_EXE_llamascope"), "train", "train.yaml", "-q"]));
     failed.failed(1, &["checkpoints/unfinished/"]);
-    assert_eq!(std::fs::read_dir(shell.path("saes/checkpoints")).unwrap().count(), 0, "nothing half-written lies there");
+    assert_eq!(
+        std::fs::read_dir(shell.path("saes/checkpoints")).unwrap().count(),
+        0,
+        "nothing half-written lies there"
+    );
     // With room again the training begins, and what a later full disk leaves is the last whole checkpoint.
     shell.run(&["train", "train.yaml", "-q"]).succeeded();
     let before = std::fs::read_dir(shell.path("saes/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
     let before: Vec<_> = before.collect();
-    let failed = done(shell.command("sh", &["-c", limited, env!("CARGO_BIN_EXE_llamascope"), "train", "train.yaml", "-q"]));
+    let failed =
+        done(shell.command("sh", &["-c", limited, env!("CARGO_BIN_EXE_llamascope"), "train", "train.yaml", "-q"]));
     failed.failed(1, &["checkpoints/unfinished/"]);
     let after = std::fs::read_dir(shell.path("saes/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(after.collect::<Vec<_>>(), before);
