@@ -12,6 +12,7 @@ mod report;
 mod show;
 mod terminal;
 mod tui;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     terminal::stop_on_ctrl_c();
+    llamascope_weights::end_on_lost_pages();
     let result = match cli.command {
         Command::Run(args) => commands::run(args),
         Command::Demo(args) => commands::demo(args),
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Index(args) => index::index(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
         Command::Show(args) => show::show(args),
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         Err(failure) => failure,
     };
     terminal::error(&failure);
+    if failure.downcast_ref::<llamascope_pipeline::Error>().is_none_or(|error| error.is_resumable()) {
+        terminal::say_way_out();
+    }
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),

@@ -2,6 +2,7 @@
 //! lines elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::INTERRUPTED;
 
 /// Set by the first Ctrl-C.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
+/// How to go on with the run at work, told whenever it ends early.
+static WAY_OUT: Mutex<Option<String>> = Mutex::new(None);
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -25,12 +28,43 @@ pub fn stop_on_ctrl_c() {
         let clear = if std::io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
         if CANCELLED.swap(true, Ordering::SeqCst) {
             say(&format!("{clear}stopped"));
+            say_way_out();
             std::process::exit(INTERRUPTED.into());
         }
         say(&format!("{clear}stopping after what is in hand; press Ctrl-C again to stop at once"));
     };
     // Without a handler Ctrl-C still ends the program, only less gently.
     let _ = ctrlc::set_handler(handler);
+}
+
+/// The run in this folder can be resumed: from now on whatever ends the program early says how.
+fn remember_way_out(run: &Path) {
+    let line = format!("to go on: llamascope run --resume {}", quoted(&run.display().to_string()));
+    llamascope_weights::set_way_out(&line);
+    *way_out() = Some(line);
+}
+
+/// The run is complete.
+pub fn forget_way_out() {
+    llamascope_weights::set_way_out("");
+    *way_out() = None;
+}
+
+/// Says how to go on with the run, if there is one.
+pub fn say_way_out() {
+    if let Some(line) = way_out().as_deref() {
+        say(line);
+    }
+}
+
+fn way_out() -> MutexGuard<'static, Option<String>> {
+    WAY_OUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Whether somebody has pressed Ctrl-C.
@@ -157,6 +191,10 @@ impl Observer for Terminal {
         self.line(&format!("{} {text}", style("warning:").yellow().bold().for_stderr()));
     }
 
+    fn run_folder(&self, run: &Path) {
+        remember_way_out(run);
+    }
+
     fn download(&self, file: &str, done: u64, total: u64) {
         self.update(Kind::Download(file.into()), done, total, |_| file.to_owned());
     }
@@ -217,6 +255,14 @@ mod tests {
         assert_eq!(pace(progress, Duration::from_secs(10)), "50 tokens/s, 30 s left, layer 7/9, wave 2/3");
         let begun = Progress { done: 0, ..progress };
         assert_eq!(pace(begun, Duration::ZERO), "layer 7/9, wave 2/3");
+    }
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_read_it_otherwise() {
+        assert_eq!(
+            ["outputs/run_1", "a b", "it's", "", "出力"].map(quoted),
+            ["outputs/run_1", "'a b'", r"'it'\''s'", "''", "出力"]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod folder;
 mod live;
 mod precision;
 mod residuals;
+mod resume;
 mod rows;
 mod support;
 mod tokens;

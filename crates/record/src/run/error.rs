@@ -77,7 +77,7 @@ pub enum RunProblem {
     #[error("nnz is {nnz}, but there are {ids} feat_ids and {vals} feat_vals")]
     Lengths {
         /// The count that the line names.
-        nnz: u32,
+        nnz: u64,
         /// How many ids.
         ids: usize,
         /// How many values.
@@ -113,6 +113,23 @@ pub enum RunProblem {
         /// Position on the line before.
         previous: u32,
     },
+    /// A run folder that another process is writing.
+    #[error("another process is at work on this run: wait for it, or stop it, and try again")]
+    InUse,
+    /// A file whose bytes are not those that were written.
+    #[error("its bytes are not those that were written: BLAKE3 {found} instead of {expected}")]
+    Hash {
+        /// Of what was written.
+        expected: blake3::Hash,
+        /// Of what is there.
+        found: blake3::Hash,
+    },
+    /// Rows that are not those of the sentence's tokens.
+    #[error("its rows have not the positions of the sentence's tokens, BOS left out")]
+    Positions,
+    /// A line that is not as this program writes it.
+    #[error("its lines are not as they are written: a text, a space or a digit is another")]
+    Form,
     /// A line of the sentences file that contradicts itself.
     #[error("is not a sentence of a run: {0}")]
     Record(&'static str),
