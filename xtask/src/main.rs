@@ -8,6 +8,7 @@ mod metadata;
 mod readme;
 mod repo;
 mod source;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ use repo::Repo;
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   check          check the repository; prints one line for each finding, exits 1 if there is any
   test-command   print the README's test command
-  demo-command   print the README's demo command";
+  demo-command   print the README's demo command
+  torture ...    kill runs, fill disks, and compare what is resumed; without arguments it says how";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         ["check"] => check(),
         ["test-command"] => print_command(readme::TEST),
         ["demo-command"] => print_command(readme::DEMO),
+        ["torture", ..] => torture::torture(&arguments[1..]).map(|()| ExitCode::SUCCESS),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -16,7 +16,7 @@ use crate::config::{ConfigFile, Overrides, RunConfig};
 use crate::engine::part_of_sae;
 use crate::observer::Observer;
 use crate::residual::Kept;
-use crate::run::{Finished, Input, Prepared, Surroundings, prepare, work};
+use crate::run::{Finished, Input, Prepared, Surroundings, open_device, prepare, work};
 
 /// Settings that say how the work is done and not what comes out.
 const FREE: [&str; 2] = ["memory", "threads"];
@@ -55,7 +55,8 @@ pub fn resume(
     observer.run_folder(run);
     observer.stage(&format!("looking at what is there of {}", run.display()));
     let stop = || observer.cancelled();
-    let mut ledger = Ledger::load(run, &manifest, &stop)?;
+    let device = open_device(&config, surroundings)?;
+    let mut ledger = device.in_pool(|| Ledger::load(run, &manifest, &stop))?;
     if stop() {
         return Err(Error::Interrupted { run: Some(run.into()) });
     }
@@ -77,7 +78,7 @@ pub fn resume(
 
     // As much as before, if there is as much.
     let memory = config.memory.unwrap_or(manifest.memory_bytes.min(surroundings.memory.saturating_mul(2)));
-    let mut prepared = prepare(&config, memory, surroundings, observer)?;
+    let mut prepared = prepare(&config, device, memory, surroundings, observer)?;
     if let Some(what) = difference(&manifest, &prepared.manifest) {
         return Err(refuse(format!("{what}: put back what was there, or start a new run")));
     }

@@ -82,7 +82,8 @@ pub(crate) struct Prepared {
 /// are not finite, an interruption: the folder then says so and holds what was finished.
 pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Observer) -> Result<Finished, Error> {
     let memory = config.memory.unwrap_or(surroundings.memory);
-    let prepared = prepare(config, memory, surroundings, observer)?;
+    let device = open_device(config, surroundings)?;
+    let prepared = prepare(config, device, memory, surroundings, observer)?;
     let writer = RunWriter::create_on(&config.output_dir, &surroundings.stamp, surroundings.disk.clone())?;
     if !writer.is_locked() {
         observer.note("note: this file system knows no locks: nothing keeps a second process off the run folder");
@@ -103,12 +104,12 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
 /// Opens and checks everything that a run needs.
 pub(crate) fn prepare(
     config: &RunConfig,
+    device: Cpu,
     memory: u64,
     surroundings: &Surroundings,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
     let started = Instant::now();
-    let device = open_device(config, surroundings)?;
     let hub = &surroundings.hub;
     let revision = config.revision.as_deref();
     let (checkpoint, model_path) = open_model(&config.model_id, revision, &config.layers, hub, observer)?;
@@ -175,7 +176,7 @@ pub(crate) fn work(
     let earlier = manifest.timings.clone();
     let finished = result.and_then(|measured| {
         let written = written.expect("there unless the result is an error");
-        finish(writer, &mut manifest, measured, written, tokens, observer)
+        finish(writer, &mut manifest, measured, written, prepared, observer)
     });
     manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
     manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
@@ -209,7 +210,7 @@ fn finish(
     manifest: &mut Manifest,
     measured: Measured,
     written: Written,
-    tokens: &[Tokens],
+    prepared: &Prepared,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
     let Written { ledger, tally, .. } = written;
@@ -217,7 +218,8 @@ fn finish(
         Some(tally) => Some(tally),
         None => {
             observer.stage(&format!("counting the rows of {} files", ledger.finished_files()));
-            tally_files(writer.path(), &manifest.saes, tokens, &ledger, &|| observer.cancelled())?
+            let (tokens, stop) = (&prepared.input.tokens, || observer.cancelled());
+            prepared.device.in_pool(|| tally_files(writer.path(), &manifest.saes, tokens, &ledger, &stop))?
         }
     };
     let tally = tally.ok_or(Error::Interrupted { run: None })?;
@@ -311,7 +313,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::Panicked(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into()))
 }
 
-fn open_device(config: &RunConfig, surroundings: &Surroundings) -> Result<Cpu, Error> {
+pub(crate) fn open_device(config: &RunConfig, surroundings: &Surroundings) -> Result<Cpu, Error> {
     match config.device {
         DeviceChoice::Auto | DeviceChoice::Cpu => {}
         other => {

@@ -135,6 +135,7 @@ mod signals {
 
     extern "C" fn abort(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // What happened has been said; the process ends when this returns.
+        say("error: the program had to stop at once; if memory ran out, free some, or allow less with --memory\n");
         say_way_out();
     }
 

@@ -298,7 +298,10 @@ fn what_is_not_what_it_was_is_refused_by_name() {
 
     let given = Overrides { dtype: Some(llamascope_pipeline::config::Precision::Bfloat16), ..Overrides::default() };
     let error = llamascope_pipeline::resume(&run, given, &job.surroundings, &()).unwrap_err();
-    assert!(error.is_usage() && error.to_string().contains("dtype (--dtype) is \"float32\", not \"bfloat16\""), "{error}");
+    assert!(
+        error.is_usage() && error.to_string().contains("dtype (--dtype) is \"float32\", not \"bfloat16\""),
+        "{error}"
+    );
 
     let program = std::mem::replace(&mut job.surroundings.program, "llamascope 9".into());
     let refused = refusal(&job, &run);
@@ -322,7 +325,10 @@ fn what_is_not_what_it_was_is_refused_by_name() {
     fs::write(model.join("tokenizer.json"), &tokenizer).unwrap();
 
     let rows = |files: Vec<(String, Vec<u8>)>| {
-        files.into_iter().filter(|(name, _)| name.starts_with("layer_") || name == "sentences.jsonl").collect::<Vec<_>>()
+        files
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("layer_") || name == "sentences.jsonl")
+            .collect::<Vec<_>>()
     };
     assert!(rows(content(&run)) == rows(before), "a refusal changes no rows");
 
