@@ -27,7 +27,10 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    terminal::stop_on_ctrl_c();
+    // What only reads may end at once.
+    if !matches!(cli.command, Command::Verify(_)) {
+        terminal::stop_on_ctrl_c();
+    }
     llamascope_weights::end_on_lost_pages();
     let result = match cli.command {
         Command::Run(args) => commands::run(args),

@@ -18,6 +18,8 @@ use crate::INTERRUPTED;
 static CANCELLED: AtomicBool = AtomicBool::new(false);
 /// How to go on with the run at work, told whenever it ends early.
 static WAY_OUT: Mutex<Option<String>> = Mutex::new(None);
+/// How long a run may take to stop: a piece of work that takes longer is given up, and done again by the resume.
+const STOP_WITHIN: Duration = Duration::from_millis(1800);
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -32,6 +34,14 @@ pub fn stop_on_ctrl_c() {
             std::process::exit(INTERRUPTED.into());
         }
         say(&format!("{clear}stopping after what is in hand; press Ctrl-C again to stop at once"));
+        std::thread::spawn(|| {
+            std::thread::sleep(STOP_WITHIN);
+            if way_out().is_some() {
+                say("stopped: what was in hand would have taken longer");
+                say_way_out();
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
     };
     // Without a handler Ctrl-C still ends the program, only less gently.
     let _ = ctrlc::set_handler(handler);

@@ -184,13 +184,15 @@ impl<D: Device> Extraction<'_, D> {
                     block.forward(&mut chunk.residual, &chunk.batch, encoder.map(|(sae, _)| sae.tap.site), |rows| {
                         tapped = Some(self.device.gather(rows, &chunk.output));
                     });
+                    // Before what overflows: bytes that somebody wrote may be the cause.
+                    unaltered(tensors(&weights))?;
                     self.check_finite(layer, chunk)?;
                     measured.forward += started.elapsed();
                     if let (Some((sae, encoder)), Some(rows)) = (encoder, tapped) {
                         let started = Instant::now();
                         let (rows, candidates) = encode(self.device, sae, encoder, rows)?;
                         measured.encode += started.elapsed();
-                        unaltered(tensors(&weights).chain([&sae.w_enc]))?;
+                        unaltered([&sae.w_enc].into_iter())?;
                         sink(Output::Rows(Encoded { layer, sentences: chunk.sentences.clone(), rows, candidates }))?;
                     }
                     chunk.next = layer + 1;
@@ -198,7 +200,6 @@ impl<D: Device> Extraction<'_, D> {
                 }
                 if layer < last_layer && occasion.is_there() {
                     let begun = Instant::now();
-                    unaltered(tensors(&weights))?;
                     self.keep(&chunks, None, &mut sink)?;
                     occasion.used(begun);
                 }
@@ -297,7 +298,9 @@ impl<D: Device> Extraction<'_, D> {
 
     fn chunk(&self, llama: &Llama<'_, D>, sentences: Range<usize>) -> Result<Chunk<D::Rows>, Error> {
         let (batch, output) = self.batch(&sentences);
-        Ok(Chunk { sentences, residual: llama.embed(&batch)?, batch, output, next: 0 })
+        let residual = llama.embed(&batch)?;
+        unaltered([&self.checkpoint.embedding()?].into_iter())?;
+        Ok(Chunk { sentences, residual, batch, output, next: 0 })
     }
 
     /// A chunk that was on its way.

@@ -92,21 +92,26 @@ pub fn end_on_lost_pages() {
 #[cfg(unix)]
 #[allow(unsafe_code)]
 mod signals {
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::{SLOTS, Text, WAY_OUT};
 
+    /// Set by the first thread that meets a lost page.
+    static ENDING: AtomicBool = AtomicBool::new(false);
+
     pub fn install() {
-        for (signal, handler) in
-            [(libc::SIGBUS, bus as *const () as usize), (libc::SIGABRT, abort as *const () as usize)]
-        {
+        // All threads of a product meet the same lost pages: the handler of SIGBUS has to stay for the others.
+        for (signal, handler, once) in [
+            (libc::SIGBUS, bus as *const () as usize, 0),
+            (libc::SIGABRT, abort as *const () as usize, libc::SA_RESETHAND),
+        ] {
             // SAFETY: an all-zero sigaction is a valid one. The handlers have the signature that SA_SIGINFO asks for and
-            // call nothing but write and _exit, which a handler may; SA_ONSTACK runs them on the stack that the standard
+            // call nothing but write, pause and _exit, which a handler may; SA_ONSTACK runs them on the stack that the standard
             // library sets up for each thread.
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = handler;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | once;
                 libc::sigemptyset(&mut action.sa_mask);
                 libc::sigaction(signal, &action, std::ptr::null_mut());
             }
@@ -114,6 +119,13 @@ mod signals {
     }
 
     extern "C" fn bus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        if ENDING.swap(true, Ordering::SeqCst) {
+            // Another thread is telling of it and ends the process.
+            loop {
+                // SAFETY: waits for a signal, and touches nothing.
+                unsafe { libc::pause() };
+            }
+        }
         // SAFETY: the system hands over a valid siginfo, of which SIGBUS sets the address.
         let address = unsafe { (*info).si_addr() } as usize;
         let holds = |slot: &&super::Slot| {

@@ -136,6 +136,24 @@ fn whoever_interrupts_a_run_is_told_how_to_go_on() {
 }
 
 #[test]
+fn terminating_and_a_second_signal_end_a_run_that_goes_on() {
+    for signals in [&["TERM"][..], &["INT", "INT"], &["TERM", "INT"]] {
+        let shell = prepared(3000);
+        let (mut child, run) = begun(&shell, 1);
+        for name in signals {
+            // One that has ended meanwhile takes no more.
+            if child.try_wait().unwrap().is_none() {
+                signal(name, &child);
+            }
+        }
+        let ended = Done::from(child.wait_with_output().unwrap());
+        ended.failed(130, &[&format!("to go on: llamascope run --resume {run}\n")]);
+        shell.run(&["run", "--resume", &run, "-q", "--no-index"]).succeeded();
+        assert!(shell.run(&["verify", &run]).succeeded().stdout.starts_with("complete and right: "));
+    }
+}
+
+#[test]
 fn a_second_process_is_told_that_it_is_the_second() {
     let shell = prepared(3000);
     let (mut child, run) = begun(&shell, 1);

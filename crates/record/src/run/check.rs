@@ -17,6 +17,8 @@ use crate::index::parse::{Fault, Line, Wanted, read_line};
 
 /// Largest file of rows that is read, in bytes: a context of 131,072 tokens with two thousand features each.
 const FILE_LIMIT: u64 = 4 << 30;
+/// Largest dictionary that is believed: what is counted a feature grows with it.
+const FEATURE_LIMIT: usize = 1 << 24;
 
 /// The rows of a file.
 #[derive(Debug, Default)]
@@ -82,7 +84,7 @@ pub(super) fn read_file(
             Fault::Cut => fail(RunProblem::Json("it is cut off".into())),
             Fault::Broken(what) => fail(RunProblem::Json(what)),
         })?;
-        check_row(line.nnz, &line.ids, &line.vals, Some(d_sae)).map_err(fail)?;
+        check_row(line.nnz, &line.ids, &line.vals, Some(d_sae.min(FEATURE_LIMIT))).map_err(fail)?;
         let position = positions.next().filter(|position| *position == line.position as usize);
         let position = position.ok_or_else(|| fail(RunProblem::Positions))?;
         if expected.is_none() {

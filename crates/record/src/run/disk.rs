@@ -115,17 +115,27 @@ impl Disk {
     }
 
     /// Waits until everything that was written to `folder`'s file system is on the disk. `files` are those that matter,
-    /// for systems where there is no such call.
-    pub(super) fn settle(&self, folder: &Path, files: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+    /// for systems where there is no such call. `opened` is the folder as it was opened before anything was written: the
+    /// system tells through it of writes that it has accepted and lost since.
+    pub(super) fn settle(
+        &self,
+        folder: &Path,
+        opened: Option<&File>,
+        files: impl Iterator<Item = PathBuf>,
+    ) -> io::Result<()> {
         self.ask(Operation::Sync, folder)?;
         #[cfg(target_os = "linux")]
         {
-            // One call for a hundred thousand files. It also tells of writes that the system has accepted and lost since.
+            // One call for a hundred thousand files.
             drop(files);
-            Ok(rustix::fs::syncfs(File::open(folder)?)?)
+            match opened {
+                Some(opened) => Ok(rustix::fs::syncfs(opened)?),
+                None => Ok(rustix::fs::syncfs(File::open(folder)?)?),
+            }
         }
         #[cfg(not(target_os = "linux"))]
         {
+            let _ = opened;
             for file in files {
                 File::open(file)?.sync_all()?;
             }

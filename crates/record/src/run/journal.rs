@@ -91,8 +91,10 @@ impl Journal {
 /// What is finished of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
-    /// By layer and sentence, the hash of each file that is there.
-    files: BTreeMap<usize, Vec<Option<Hash>>>,
+    /// By layer and sentence, the hash of each file that is there: as many as were named, whatever a manifest says.
+    files: BTreeMap<usize, BTreeMap<usize, Hash>>,
+    /// How many sentences the run has.
+    sentences: usize,
     /// Files that were written together, and what they counted.
     groups: Vec<Group>,
     /// Candidates of layers that were finished once.
@@ -111,7 +113,8 @@ struct Group {
 impl Ledger {
     /// Nothing of a run of these layers and so many sentences.
     pub fn new(layers: impl IntoIterator<Item = usize>, sentences: usize) -> Ledger {
-        Ledger { files: layers.into_iter().map(|layer| (layer, vec![None; sentences])).collect(), ..Ledger::default() }
+        let files = layers.into_iter().map(|layer| (layer, BTreeMap::new())).collect();
+        Ledger { files, sentences, ..Ledger::default() }
     }
 
     /// What a run folder holds according to its journal, or to its `rows.b3sum` if it was finished; every file named
@@ -139,7 +142,8 @@ impl Ledger {
             if kept {
                 ledger.groups.push(group);
             } else {
-                ledger.files.get_mut(&group.layer).expect("claimed by layer")[group.sentences].fill(None);
+                let files = ledger.files.get_mut(&group.layer).expect("claimed by layer");
+                group.sentences.for_each(|sentence| _ = files.remove(&sentence));
             }
         }
         Ok(ledger)
@@ -181,10 +185,10 @@ impl Ledger {
         match entry {
             Entry::Rows { layer, first, candidates, blake3 } => {
                 let Some(files) = self.files.get_mut(&layer) else { return };
-                let Some(end) = first.checked_add(blake3.len()) else { return };
-                let Some(files) = files.get_mut(first..end) else { return };
-                if files.iter().all(Option::is_none) {
-                    files.iter_mut().zip(blake3).for_each(|(file, hash)| *file = Some(hash.0));
+                let end = first.checked_add(blake3.len()).filter(|end| *end <= self.sentences);
+                let Some(end) = end else { return };
+                if files.range(first..end).next().is_none() {
+                    files.extend((first..end).zip(blake3.into_iter().map(|hash| hash.0)));
                     self.groups.push(Group { layer, sentences: first..end, candidates });
                 }
             }
@@ -210,7 +214,7 @@ impl Ledger {
             line(&Entry::Candidates { layer, total })?;
         }
         for Group { layer, sentences, candidates } in &self.groups {
-            let hashes = self.files[layer][sentences.clone()].iter().flatten().map(|hash| Hex(*hash)).collect();
+            let hashes = self.files[layer].range(sentences.clone()).map(|(_, hash)| Hex(*hash)).collect();
             line(&Entry::Rows { layer: *layer, first: sentences.start, candidates: *candidates, blake3: hashes })?;
         }
         Ok(())
@@ -218,39 +222,39 @@ impl Ledger {
 
     /// Every (layer, sentence) that the run is to have, in ascending order.
     pub fn files(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.files.iter().flat_map(|(&layer, files)| (0..files.len()).map(move |sentence| (layer, sentence)))
+        self.files.keys().flat_map(|&layer| (0..self.sentences).map(move |sentence| (layer, sentence)))
     }
 
     /// The hash of a file that is there.
     pub fn hash(&self, layer: usize, sentence: usize) -> Option<Hash> {
-        *self.files.get(&layer)?.get(sentence)?
+        self.files.get(&layer)?.get(&sentence).copied()
     }
 
     /// Whether these sentences' files of a layer are all there.
     pub fn has(&self, layer: usize, sentences: &Range<usize>) -> bool {
-        let files = self.files.get(&layer).and_then(|files| files.get(sentences.clone()));
-        files.is_some_and(|files| files.iter().all(Option::is_some))
+        self.files.get(&layer).is_some_and(|files| files.range(sentences.clone()).count() == sentences.len())
     }
 
     /// How many sentences have all their files.
     pub fn finished_sentences(&self) -> usize {
-        let sentences = self.files.values().map(Vec::len).max().unwrap_or(0);
-        (0..sentences).filter(|&sentence| self.files.values().all(|files| files[sentence].is_some())).count()
+        let everywhere = |sentence: &&usize| self.files.values().all(|files| files.contains_key(sentence));
+        self.files.values().next().map_or(0, |files| files.keys().filter(everywhere).count())
     }
 
     /// How many files are there.
     pub fn finished_files(&self) -> usize {
-        self.files.values().flatten().flatten().count()
+        self.files.values().map(BTreeMap::len).sum()
     }
 
     /// Whether every file is there.
     pub fn is_whole(&self) -> bool {
-        self.files.values().flatten().all(Option::is_some)
+        self.files.values().all(|files| files.len() == self.sentences)
     }
 
     /// Values of a layer that were computed in full.
     pub fn candidates(&self, layer: usize) -> u64 {
-        let counted = self.groups.iter().filter(|group| group.layer == layer).map(|group| group.candidates).sum();
+        let of_layer = self.groups.iter().filter(|group| group.layer == layer);
+        let counted = of_layer.fold(0, |sum: u64, group| sum.saturating_add(group.candidates));
         self.totals.get(&layer).copied().unwrap_or(counted)
     }
 
@@ -335,6 +339,14 @@ mod tests {
         let mut again = Ledger::new([0, 7], 3);
         text.split_inclusive(|byte| *byte == b'\n').for_each(|line| again.add(serde_json::from_slice(line).unwrap()));
         assert_eq!(again, ledger);
+    }
+
+    #[test]
+    fn a_manifest_that_lies_of_its_size_takes_no_memory() {
+        let mut ledger = Ledger::new([0, 1], usize::MAX);
+        ledger.add(rows(0, usize::MAX - 2, &["a", "b"]));
+        assert_eq!((ledger.finished_files(), ledger.finished_sentences(), ledger.is_whole()), (2, 0, false));
+        assert!(write_sums(&ledger, &mut Vec::new()).is_err());
     }
 
     #[test]

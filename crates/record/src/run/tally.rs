@@ -21,7 +21,8 @@ struct Layer {
     rows: u64,
     nnz: u64,
     l0_max: u64,
-    seen: Vec<bool>,
+    /// A bit a feature, up to the largest that was active.
+    seen: Vec<u64>,
 }
 
 impl Tally {
@@ -33,7 +34,7 @@ impl Tally {
             rows: 0,
             nnz: 0,
             l0_max: 0,
-            seen: vec![false; sae.d_sae],
+            seen: Vec::new(),
         };
         Tally { layers: saes.iter().map(|sae| (sae.layer, layer(sae))).collect(), fingerprint: Fingerprint::default() }
     }
@@ -41,14 +42,20 @@ impl Tally {
     /// Takes in all rows of one sentence at one layer.
     ///
     /// # Panics
-    /// For a layer without a dictionary, ids outside of it, and sentences that do not come in ascending order.
+    /// For a layer without a dictionary, and sentences that do not come in ascending order.
     pub fn add<'a>(&mut self, layer: usize, sentence: usize, rows: impl Iterator<Item = OutputRow<'a>>) {
         let counts = self.layers.get_mut(&layer).expect("every layer has a dictionary");
         let counted = rows.inspect(|row| {
             counts.rows += 1;
             counts.nnz += row.ids.len() as u64;
             counts.l0_max = counts.l0_max.max(row.ids.len() as u64);
-            row.ids.iter().for_each(|id| counts.seen[*id as usize] = true);
+            for &id in row.ids {
+                let (word, bit) = (id as usize / 64, id % 64);
+                if word >= counts.seen.len() {
+                    counts.seen.resize(word + 1, 0);
+                }
+                counts.seen[word] |= 1 << bit;
+            }
         });
         self.fingerprint.add(layer, sentence, counted);
     }
@@ -69,7 +76,7 @@ impl Tally {
             nnz: counts.nnz,
             l0_mean: if counts.rows == 0 { 0.0 } else { counts.nnz as f64 / counts.rows as f64 },
             l0_max: counts.l0_max,
-            features_seen: counts.seen.iter().filter(|seen| **seen).count() as u64,
+            features_seen: counts.seen.iter().map(|word| u64::from(word.count_ones())).sum(),
             candidates: candidates(layer),
             fingerprint: self.fingerprint.of_layer(layer).unwrap_or_default(),
         };

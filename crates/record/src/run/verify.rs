@@ -96,7 +96,7 @@ pub fn verify(run: &Path) -> Result<Verdict, RunError> {
         right,
         status: manifest.status,
         in_use: in_use(run),
-        files_expected: manifest.saes.len() as u64 * manifest.counts.sentences,
+        files_expected: (manifest.saes.len() as u64).saturating_mul(manifest.counts.sentences),
         files_right: sum(|layer| layer.files),
         rows: sum(|layer| layer.rows),
         bytes: sum(|layer| layer.bytes),

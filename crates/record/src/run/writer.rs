@@ -137,7 +137,7 @@ impl RunWriter {
     /// Waits until all rows are on the disk.
     pub fn settle(&self, ledger: &Ledger) -> Result<(), RunError> {
         let files = ledger.files().map(|(layer, sentence)| rows_path(&self.path, layer, sentence));
-        let settled = self.disk.settle(&self.path, files.chain([self.path.join(SUMS)]));
+        let settled = self.disk.settle(&self.path, self.lock.as_ref(), files.chain([self.path.join(SUMS)]));
         settled.map_err(|error| RunError::new(&self.path, RunProblem::Write(error)))
     }
 
@@ -234,7 +234,8 @@ fn lock(path: &Path) -> Result<Option<File>, RunError> {
 
 /// Whether a process is writing this run folder at the moment, where the file system can tell.
 pub fn in_use(path: &Path) -> bool {
-    matches!(lock(path), Err(RunError { problem: RunProblem::InUse, .. }))
+    // Shared, so that two who ask at once do not take each other for a writer.
+    File::open(path).is_ok_and(|folder| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Whether `name` is that of an unfinished file whose own name is as asked.
