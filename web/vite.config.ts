@@ -16,6 +16,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: true,
   },
-  test: { include: ["src/**/*.test.ts"] },
+  // No test is held to a time: a busy machine may need long for the random colours.
+  test: { include: ["src/**/*.test.ts"], testTimeout: 300_000 },
   server: { proxy: { "/api": { target: server, changeOrigin: true } } },
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Activations } from "./api/client.ts";
-import { heatOf } from "./heat.ts";
+import { fullColour, heatOf } from "./heat.ts";
 
 const features = { ids: [], slots: [], points: [], counts: [], labels: [] };
 const all: Activations = {
@@ -22,4 +22,11 @@ test("a typed sentence has a heatmap, by ascending layer", () => {
   expect(heatOf(all, "max", null).values).toEqual([[3, 5, 0], [1, 0, 8]]);
   expect(heatOf(all, "novelty", null).values).toEqual([[1, 0.5, 0], [1, 0, 1]]);
   expect(heatOf(all, "feature", { layer: 2, id: 5 }).values).toEqual([[1, 5, 0]]);
+});
+
+test("outliers of values do not flatten the others, the largest count has the full colour", () => {
+  expect(fullColour("max", [900, 2, null, 5, 2, 0])).toBe(5);
+  expect(fullColour("sum", [1, 2, 3])).toBe(3);
+  expect(fullColour("nnz", [9, 1, 1, 1])).toBe(9);
+  expect(fullColour("max", [null, 0])).toBe(1);
 });

@@ -16,6 +16,20 @@ export function heatOf(all: api.Activations, metric: Address["metric"], feature:
   };
 }
 
+/** How many times the middle value may be exceeded before a cell is an outlier, as in a chart of `llamascope chart`. */
+const OUTLIER = 3;
+
+/**
+ * The value that has the full colour. Values have outliers by orders of magnitude (the first position of a model without
+ * BOS), which would flatten all others; of counts and shares the largest are what one looks for.
+ */
+export function fullColour(metric: Address["metric"], values: readonly (number | null)[]): number {
+  const peaks = values.filter((value) => value !== null).filter((value) => value > 0).sort((a, b) => a - b);
+  if (metric === "nnz" || metric === "novelty") return peaks.at(-1) ?? 1;
+  const middle = peaks[Math.floor(peaks.length / 2)] ?? 1;
+  return peaks.findLast((peak) => peak <= OUTLIER * middle) ?? 1;
+}
+
 function cell(rows: api.LayerActivations, row: number, metric: Address["metric"], feature: FeatureRef | null): number | null {
   const [first, end] = [rows.ptr[row] ?? 0, rows.ptr[row + 1] ?? 0];
   const ids = rows.ids.slice(first, end);

@@ -131,6 +131,7 @@ fn draw(args: &ChartArgs) -> Result<Scene> {
         let rows = layers.map(|layer| Ok((layer.number(), gather::sentence_rows(&opened.index, layer, sentence)?)));
         return Ok(chart::heatmap(&rows.collect::<Result<Vec<_>>>()?, args.metric, args.shared_scale, &frame));
     }
+    opened.check_pins(&args.style.pin, [layer])?;
     let rows = gather::sentence_rows(&opened.index, layer, sentence)?;
     let paints = gather::paints(&opened.index, layer, &args.style.scope, sentence, style)?;
     if kind == Kind::Multiples {

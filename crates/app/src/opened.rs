@@ -17,6 +17,7 @@ use llamascope_report::score::Scope;
 
 use crate::commands::Usage;
 use crate::machine;
+use crate::terminal::say;
 
 /// How features are coloured, as far as every command has it.
 #[derive(Args)]
@@ -66,6 +67,22 @@ impl Opened {
     /// What is known of a feature.
     pub fn label(&self, layer: usize, feature: u32) -> Option<String> {
         self.labels.get(layer, feature).map(str::to_owned)
+    }
+
+    /// Says which pinned features the run has at none of these layers: their colour will be looked for in vain.
+    pub fn check_pins<'a>(&self, pins: &[u32], layers: impl IntoIterator<Item = &'a LayerIndex>) -> Result<()> {
+        let layers: Vec<_> = layers.into_iter().collect();
+        for &pin in pins {
+            let mut seen = false;
+            for layer in &layers {
+                seen |= layer.stats(pin)?.is_some();
+            }
+            if !seen {
+                let of: Vec<_> = layers.iter().map(|layer| layer.number().to_string()).collect();
+                say(&format!("warning: --pin {pin}: never active in this run (layers: {})", of.join(", ")));
+            }
+        }
+        Ok(())
     }
 
     /// The layer asked for; the middle one where none is.

@@ -47,6 +47,8 @@ pub fn report(args: ReportArgs) -> Result<ExitCode> {
     };
     let opened = Opened::new(&args.run)?;
     let layers = opened.layers(&args.layers)?;
+    let shown = opened.index.layers().iter().filter(|layer| layers.is_empty() || layers.contains(&layer.number()));
+    opened.check_pins(&args.style.pin, shown)?;
     let label = |layer, id| opened.label(layer, id);
     let options = Options { layers, sentences, top_k: args.top_k.into(), style, label: &label };
     let report = page::report(&opened.index, &options)?;

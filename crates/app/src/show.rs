@@ -74,6 +74,7 @@ pub fn show(args: ShowArgs) -> Result<ExitCode> {
     let opened = Opened::new(&args.run)?;
     let sentence = opened.sentence(args.sentence)?;
     let layer = opened.layer(args.layer)?;
+    opened.check_pins(&args.style.pin, [layer])?;
     let rows = gather::sentence_rows(&opened.index, layer, sentence)?;
     let paints = gather::paints(&opened.index, layer, &args.style.scope, sentence, style)?;
     let label = |id| opened.label(layer.number(), id);

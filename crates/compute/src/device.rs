@@ -162,6 +162,9 @@ pub trait Device: Send + Sync {
     /// What it is.
     fn info(&self) -> DeviceInfo;
 
+    /// Does other work with the threads that the device may use on the host; it may call rayon.
+    fn on_host<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R;
+
     /// Takes a stored matrix: in place where the device can read the file's memory.
     fn matrix(&self, tensor: &Tensor) -> Self::Matrix;
 

@@ -93,7 +93,7 @@ pub fn make(
 }
 
 fn tokenise(checkpoint: &Checkpoint, device: &Cpu, texts: &[String], max_tokens: usize) -> Result<Vec<Tokens>, Error> {
-    let mut tokens = device.in_pool(|| checkpoint.tokenizer.encode_batch(texts))?;
+    let mut tokens = device.on_host(|| checkpoint.tokenizer.encode_batch(texts))?;
     let mut left = max_tokens;
     for tokens in &mut tokens {
         tokens.truncate(left.min(checkpoint.config.context));

@@ -219,13 +219,13 @@ impl<D: Device> Extraction<'_, D> {
         &self,
         part: String,
         hashes: &mut BTreeMap<String, Hash>,
-        hash: impl FnOnce() -> Result<Hash, Error>,
+        hash: impl FnOnce() -> Result<Hash, Error> + Send,
         sink: &mut impl FnMut(Output) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if hashes.contains_key(&part) {
             return Ok(());
         }
-        let blake3 = hash()?;
+        let blake3 = self.device.on_host(hash)?;
         match self.before.weights(&part) {
             Some(before) if before != blake3 => return Err(Error::Weights { part, before, now: blake3 }),
             Some(_) => {}
@@ -243,7 +243,7 @@ impl<D: Device> Extraction<'_, D> {
         mut hashes: BTreeMap<String, Hash>,
         sink: &mut impl FnMut(Output) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut of = |part: String, hash: &dyn Fn() -> Result<Hash, Error>| {
+        let mut of = |part: String, hash: &(dyn Fn() -> Result<Hash, Error> + Sync)| {
             if let Some(before) = self.before.weights(&part) {
                 return Ok(before);
             }
@@ -378,7 +378,7 @@ pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
 
 fn hash_tensor(hasher: &mut blake3::Hasher, tensor: &Tensor) {
     hasher.update(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
-    hasher.update(tensor.bytes());
+    hasher.update_rayon(tensor.bytes());
 }
 
 fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use llamascope_compute::Device;
 use llamascope_record::run::{
     Entry, Hex, Ledger, MANIFEST, Manifest, Run, RunWriter, SENTENCES, SUMS, SaeInfo, Status, read_manifest,
 };
@@ -56,7 +57,7 @@ pub fn resume(
     observer.stage(&format!("looking at what is there of {}", run.display()));
     let stop = || observer.cancelled();
     let device = open_device(&config, surroundings)?;
-    let mut ledger = device.in_pool(|| Ledger::load(run, &manifest, &stop))?;
+    let mut ledger = device.on_host(|| Ledger::load(run, &manifest, &stop))?;
     if stop() {
         return Err(Error::Interrupted { run: Some(run.into()) });
     }

@@ -219,7 +219,7 @@ fn finish(
         None => {
             observer.stage(&format!("counting the rows of {} files", ledger.finished_files()));
             let (tokens, stop) = (&prepared.input.tokens, || observer.cancelled());
-            prepared.device.in_pool(|| tally_files(writer.path(), &manifest.saes, tokens, &ledger, &stop))?
+            prepared.device.on_host(|| tally_files(writer.path(), &manifest.saes, tokens, &ledger, &stop))?
         }
     };
     let tally = tally.ok_or(Error::Interrupted { run: None })?;
@@ -347,7 +347,7 @@ fn read_input(
     }
     observer.stage(&format!("tokenising {} sentences", input.sentences.len()));
     let texts: Vec<&str> = input.sentences.iter().map(|sentence| sentence.text.as_str()).collect();
-    let tokenised = device.in_pool(|| checkpoint.tokenizer.encode_batch(&texts));
+    let tokenised = device.on_host(|| checkpoint.tokenizer.encode_batch(&texts));
     let mut tokens = tokenised.map_err(|error| match error {
         llamascope_model::Error::Sentence { index, source } => {
             Error::Tokenise { place: input.place(index), source: *source }

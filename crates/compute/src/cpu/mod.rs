@@ -90,11 +90,6 @@ impl Cpu {
         Ok(Cpu { pool, kernel, precision })
     }
 
-    /// Does something else on this device's threads.
-    pub fn in_pool<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(f)
-    }
-
     /// Applies `f` to every row of `x` in parallel.
     fn for_rows(&self, x: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
         let d = x.d().max(1);
@@ -129,6 +124,10 @@ impl Device for Cpu {
             threads: self.pool.current_num_threads(),
             dtype: self.precision.name().into(),
         }
+    }
+
+    fn on_host<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
     }
 
     fn matrix(&self, tensor: &Tensor) -> Tensor {

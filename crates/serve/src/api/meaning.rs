@@ -12,7 +12,7 @@ use crate::library::OpenRun;
 use crate::problem::Problem;
 
 /// Tokens that are looked at for features active together: evenly spread over those where the feature is.
-const SAMPLED: usize = 2000;
+const SAMPLED: usize = 1000;
 
 #[derive(Serialize)]
 struct Neighbor {
