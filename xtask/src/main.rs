@@ -16,6 +16,7 @@ use repo::Repo;
 
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   check          check the repository; prints one line for each finding, exits 1 if there is any
+  unsafe         list every use of unsafe with its reason
   test-command   print the README's test command
   demo-command   print the README's demo command
   torture ...    kill runs, fill disks, and compare what is resumed; without arguments it says how";
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["check"] => check(),
+        ["unsafe"] => inventory(),
         ["test-command"] => print_command(readme::TEST),
         ["demo-command"] => print_command(readme::DEMO),
         ["torture", ..] => torture::torture(&arguments[1..]).map(|()| ExitCode::SUCCESS),
@@ -56,6 +58,16 @@ fn check() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+fn inventory() -> anyhow::Result<ExitCode> {
+    let repo = Repo::open(&Repo::root()?)?;
+    let uses = checks::safety::uses(&repo);
+    for used in &uses {
+        println!("{}:{}: {}: {}", used.path, used.line, used.what, used.reason.as_deref().unwrap_or("no reason given"));
+    }
+    println!("{} uses", uses.len());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_command(marker: &str) -> anyhow::Result<ExitCode> {

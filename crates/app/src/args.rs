@@ -77,6 +77,8 @@ pub enum Command {
     /// Tells how fast this machine is and how much of it is used: its own ceilings, each stage as a share of its
     /// ceiling, and a whole run.
     Bench(BenchArgs),
+    /// Tells how good SAEs are on a text: reconstruction, sparsity, and the loss of the model that goes on with it.
+    Eval(crate::eval::EvalArgs),
     /// Shows a sentence of a run in the terminal: its tokens and their strongest features.
     Show(crate::show::ShowArgs),
     /// Looks through a run in the terminal, by keyboard.

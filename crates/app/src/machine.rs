@@ -1,14 +1,19 @@
 //! What the program asks of the machine: memory, time, environment.
 
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use llamascope_pipeline::fetch::{HubOptions, parse_dotenv};
 use llamascope_pipeline::{Kernel, Surroundings};
+use llamascope_record::open_file;
 
 use crate::commands::Usage;
 
 /// Budget where the system does not tell how much memory is free.
 const UNKNOWN_MEMORY: u64 = 8 << 30;
+
+/// Longest `.env` that is read, in bytes.
+const DOTENV_LIMIT: u64 = 1 << 20;
 
 /// Everything that a run needs to know of the machine and the moment.
 ///
@@ -37,9 +42,9 @@ pub fn surroundings() -> Result<Surroundings, Usage> {
 /// # Errors
 /// A `.env` that is there and cannot be read or understood.
 pub fn hub_options() -> Result<HubOptions, Usage> {
-    let dotenv = match std::fs::read_to_string(".env") {
+    let dotenv = match read_dotenv() {
         Ok(text) => parse_dotenv(&text).map_err(|error| Usage(format!(".env: {error}")))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Usage(format!(".env: {error}"))),
     };
     let get = |name: &str| {
@@ -47,6 +52,13 @@ pub fn hub_options() -> Result<HubOptions, Usage> {
         std::env::var(name).ok().or_else(in_file)
     };
     Ok(HubOptions::from_vars(get, home().as_deref()))
+}
+
+fn read_dotenv() -> io::Result<String> {
+    let mut text = String::new();
+    let read = open_file(Path::new(".env"))?.take(DOTENV_LIMIT + 1).read_to_string(&mut text)? as u64;
+    let too_long = || io::Error::other(format!("longer than {} KiB, which no such file is", DOTENV_LIMIT >> 10));
+    if read > DOTENV_LIMIT { Err(too_long()) } else { Ok(text) }
 }
 
 /// The moment as `YYYYMMDD_HHMMSS`, and as RFC 3339 has it.

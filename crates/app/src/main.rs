@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod chart;
 mod commands;
+mod eval;
 mod index;
 mod labels;
 mod machine;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
+        Command::Eval(args) => eval::eval(args),
         Command::Show(args) => show::show(args),
         Command::Tui(args) => tui::tui(args),
         Command::Chart(args) => chart::chart(args),

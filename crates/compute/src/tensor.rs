@@ -11,7 +11,7 @@ pub trait Storage: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
 
-    /// This range will be read soon. Must return at once.
+    /// This range will be read soon. May wait until it is in memory: to be called where nobody waits for the answer.
     fn will_need(&self, _range: Range<usize>) {}
 
     /// This range will not be read for a while: its memory may be used otherwise, as long as the bytes come back when
@@ -144,7 +144,7 @@ impl Tensor {
         self.bytes.as_slice()
     }
 
-    /// Says that it will be read soon.
+    /// Says that it will be read soon; may wait for the disk.
     pub fn will_need(&self) {
         self.bytes.owner.will_need(self.bytes.range.clone());
     }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use llamascope_compute::{Dtype, Tensor};
 use llamascope_weights::{Gguf, TensorMap};
 
-use crate::tokenizer::read_text;
 use crate::{Config, Error, Tokenizer};
 
 /// The tensors of one decoder layer; matrices are `[out, in]`, norms are vectors.
@@ -138,7 +137,7 @@ impl Checkpoint {
                 "no config.json in it; expected a folder in Hugging Face layout, or a .gguf file",
             ));
         }
-        let config = Config::from_huggingface(&config_path, &read_text(&config_path)?)?;
+        let config = Config::read(&config_path)?;
         let files = ["config.json", "tokenizer.json", "tokenizer_config.json"].map(|name| folder.join(name));
         Ok(Checkpoint {
             architecture: "LlamaForCausalLM".into(),

@@ -110,8 +110,9 @@ impl<'a, D: Device> Llama<'a, D> {
 }
 
 impl<D: Device> Layer<'_, D> {
-    /// Runs the rows of a batch through the layer, in place, and shows `tap` the rows at `site`, if one is given.
-    pub fn forward(&self, x: &mut D::Rows, batch: &Batch, site: Option<Site>, mut tap: impl FnMut(&D::Rows)) {
+    /// Runs the rows of a batch through the layer, in place, and shows `tap` the rows at `site`, if one is given. What
+    /// `tap` changes of them is what the model goes on with, except at [`Site::MlpIn`], whose rows are a copy.
+    pub fn forward(&self, x: &mut D::Rows, batch: &Batch, site: Option<Site>, mut tap: impl FnMut(&mut D::Rows)) {
         let (dev, block, config) = (self.llama.device, &self.block, &self.llama.checkpoint.config);
         let heads = Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads, head_dim: config.head_dim };
 
@@ -122,8 +123,8 @@ impl<D: Device> Layer<'_, D> {
         dev.rope(&mut k, &self.llama.rope, &batch.positions);
         let attended = dev.attention(&q, &k, &v, heads, &batch.spans);
         if site == Some(Site::AttnOut) {
-            let out = dev.linear(&attended, &block.o);
-            tap(&out);
+            let mut out = dev.linear(&attended, &block.o);
+            tap(&mut out);
             dev.add(x, &out);
         } else {
             dev.linear_add(&attended, &block.o, x);
@@ -132,10 +133,10 @@ impl<D: Device> Layer<'_, D> {
         let mlp = Mlp { gate: &block.gate, up: &block.up, down: &block.down };
         match site {
             // TransformerLens reads `hook_normalized` before the norm's gain is multiplied in.
-            Some(Site::MlpIn) => tap(&dev.rms_norm(x, norm(None))),
+            Some(Site::MlpIn) => tap(&mut dev.rms_norm(x, norm(None))),
             Some(Site::MlpOut) => {
-                let out = dev.norm_mlp(x, norm(Some(&block.mlp_norm)), mlp);
-                tap(&out);
+                let mut out = dev.norm_mlp(x, norm(Some(&block.mlp_norm)), mlp);
+                tap(&mut out);
                 return dev.add(x, &out);
             }
             _ => {}

@@ -172,6 +172,17 @@ fn hostile_ids_and_models_are_refused_without_panic() {
     prefixed["model"]["continuing_subword_prefix"] = json!("a prefix longer than the merge");
     assert!(refusal(&prefixed, VOCAB).contains("continuing_subword_prefix"));
 
+    let token = json!({"SpecialToken": {"id": "<none>", "type_id": 0}});
+    let second = json!({"Sequence": {"id": "B", "type_id": 0}});
+    for piece in [token, second, json!({"SpecialToken": ["<none>", 0]})] {
+        let template = json!({"type": "TemplateProcessing", "single": [piece], "pair": [], "special_tokens": {}});
+        let mut templated = byte_level();
+        templated["post_processor"] = template.clone();
+        assert!(refusal(&templated, VOCAB).contains("post_processor"));
+        templated["post_processor"] = json!({"type": "Sequence", "processors": [template]});
+        assert!(refusal(&templated, VOCAB).contains("post_processor"));
+    }
+
     let mut unmergeable = byte_level();
     unmergeable["model"]["merges"] = json!(["h e", "no such"]);
     assert!(refusal(&unmergeable, VOCAB).contains("tokenizer.json"));

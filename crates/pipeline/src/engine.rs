@@ -13,6 +13,7 @@ use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Activation, Sae};
 
 use crate::Error;
+use crate::ahead::ReadAhead;
 use crate::observer::{Observer, Progress};
 use crate::residual::{Kept, Occasion, Saved};
 use crate::wave::Waves;
@@ -132,6 +133,7 @@ impl<D: Device> Extraction<'_, D> {
             ..Progress::default()
         };
         let mut occasion = Occasion::new();
+        let read_ahead = ReadAhead::start();
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
             let mut chunks = Vec::new();
@@ -156,8 +158,8 @@ impl<D: Device> Extraction<'_, D> {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
-                    tensors(&ahead).for_each(Tensor::will_need);
-                    self.sae(layer + 1).iter().for_each(|sae| sae.w_enc.will_need());
+                    let encoder = self.sae(layer + 1).map(|sae| &sae.w_enc);
+                    read_ahead.read(tensors(&ahead).chain(encoder).cloned());
                     next = Some(ahead);
                 }
                 let sae = self.sae(layer);

@@ -8,7 +8,7 @@ use llamascope_record::run::Run;
 use llamascope_sae::{Activation, Convention, Release, Sae, find_saes};
 
 use crate::Error;
-use crate::fetch::{Hub, HubOptions, fetch_sae, looks_like_hub_id};
+use crate::fetch::{Hub, HubOptions, fetch_sae, is_local, looks_like_hub_id};
 use crate::observer::{Downloads, Observer};
 
 /// Tells what `what` is: a path of this machine, an SAE release, or a hub id, of which only the config is fetched.
@@ -17,7 +17,7 @@ use crate::observer::{Downloads, Observer};
 /// What cannot be found or understood.
 pub fn info(what: &str, hub: &HubOptions, observer: &dyn Observer) -> Result<String, Error> {
     let path = Path::new(what);
-    if path.exists() {
+    if is_local(path) {
         return local(path);
     }
     if let Ok(release) = llamascope_sae::release(what) {
@@ -29,9 +29,7 @@ pub fn info(what: &str, hub: &HubOptions, observer: &dyn Observer) -> Result<Str
         )));
     }
     let folder = fetch_sae(&Hub::new(hub.clone())?, what, None, &["config.json".into()], &Downloads(observer))?;
-    let config = folder.join("config.json");
-    let text = std::fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
-    let config = llamascope_model::Config::from_huggingface(&config, &text)?;
+    let config = llamascope_model::Config::read(&folder.join("config.json"))?;
     Ok(format!("model {what} (config only; its weights are fetched when it runs)\n{}", config_info(&config)))
 }
 

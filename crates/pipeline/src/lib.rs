@@ -2,12 +2,15 @@
 //!
 //! Knows nothing of argv or HTTP servers.
 
+mod ahead;
 pub mod bench;
 pub mod config;
+pub mod corpus;
 pub mod demo;
 pub mod dictionary;
 pub mod engine;
 mod error;
+pub mod eval;
 pub mod fetch;
 pub mod info;
 pub mod labels;

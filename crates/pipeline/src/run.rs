@@ -174,6 +174,9 @@ pub(crate) fn work(
         manifest.counts.rows = manifest.layers.iter().map(|layer| layer.rows).sum();
     }
     let earlier = manifest.timings.clone();
+    // Told before the run is sealed: should the mark that it is complete be lost, what was measured is not.
+    manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
+    manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
     let finished = result.and_then(|measured| {
         let written = written.expect("there unless the result is an error");
         finish(writer, &mut manifest, measured, written, prepared, observer)

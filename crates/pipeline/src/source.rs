@@ -9,7 +9,7 @@ use llamascope_sae::{Convention, Sae, find_saes};
 
 use crate::Error;
 use crate::config::LayerSelection;
-use crate::fetch::{Hub, HubOptions, fetch_model, fetch_sae, looks_like_hub_id};
+use crate::fetch::{Hub, HubOptions, fetch_model, fetch_sae, is_local, looks_like_hub_id};
 use crate::observer::{Downloads, Observer};
 
 /// Opens a model: a folder or GGUF file of this machine, else a hub id, of which only the shards with the layers up to
@@ -24,7 +24,7 @@ pub fn open_model(
     hub: &HubOptions,
     observer: &dyn Observer,
 ) -> Result<(Checkpoint, PathBuf), Error> {
-    let path = if Path::new(id).exists() {
+    let path = if is_local(Path::new(id)) {
         PathBuf::from(id)
     } else if looks_like_hub_id(id) {
         observer.stage(&format!("fetching {id}"));
@@ -68,7 +68,7 @@ pub fn open_saes(
     let config = &checkpoint.config;
     let layers = selection.resolve(config.n_layers)?;
     let folder = Path::new(release_or_folder);
-    let folders = if folder.exists() {
+    let folders = if is_local(folder) {
         local_saes(folder, selection, &layers)?
     } else {
         let release = llamascope_sae::release(release_or_folder)?;

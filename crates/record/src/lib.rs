@@ -5,12 +5,14 @@
 pub mod index;
 mod json;
 pub mod labels;
+mod open;
 pub mod run;
 pub mod sentence;
 pub mod sparse;
 pub mod tap;
 pub mod tokens;
 
+pub use open::open_file;
 pub use sentence::{InputError, Sentence, SentenceFile, Source, read_sentences};
 pub use sparse::SparseRows;
 pub use tap::{Site, Tap};

@@ -46,6 +46,29 @@ impl Tokens {
         self.bos.truncate(len);
     }
 
+    /// A copy of some of them.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn slice(&self, range: Range<usize>) -> Tokens {
+        Tokens {
+            ids: self.ids[range.clone()].to_vec(),
+            spans: self.spans[range.clone()].to_vec(),
+            strs: self.strs[range.clone()].to_vec(),
+            special: self.special[range.clone()].to_vec(),
+            bos: self.bos[range].to_vec(),
+        }
+    }
+
+    /// Puts others behind.
+    pub fn append(&mut self, others: Tokens) {
+        self.ids.extend(others.ids);
+        self.spans.extend(others.spans);
+        self.strs.extend(others.strs);
+        self.special.extend(others.special);
+        self.bos.extend(others.bos);
+    }
+
     /// The positions whose rows are output: all but BOS.
     pub fn output_positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.bos.iter().enumerate().filter(|(_, bos)| !**bos).map(|(position, _)| position)

@@ -7,6 +7,7 @@ pub mod chart;
 pub mod colour;
 pub mod compare;
 pub mod contrast;
+pub mod evaluation;
 pub mod gather;
 pub mod info;
 pub mod page;

@@ -1,9 +1,9 @@
 //! The JSON file beside the weights, read key by key so that every complaint can name file and key.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use llamascope_record::open_file;
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -21,7 +21,7 @@ impl Config {
         let io = |source| Error::Io { path: path.clone(), source };
         let json = |what: String| Error::Json { path: path.clone(), what };
         let mut text = Vec::new();
-        File::open(&path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(io)?;
+        open_file(&path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(io)?;
         if text.len() as u64 > MAX_BYTES {
             return Err(json(format!("is larger than {MAX_BYTES} bytes: not the configuration of an SAE")));
         }

@@ -97,8 +97,11 @@ impl Storage for Map {
     }
 
     fn will_need(&self, range: Range<usize>) {
-        // Advice that is not taken costs speed alone, so an error is none.
-        #[cfg(unix)]
+        // Advice that is not taken costs speed alone, so an error is none. Linux reads no more than a few megabytes for one
+        // `WillNeed`, whatever the range; `PopulateRead` reads all of it (and a file that lost its end is an error, no signal).
+        #[cfg(target_os = "linux")]
+        let _ = self.map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+        #[cfg(all(unix, not(target_os = "linux")))]
         let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
         #[cfg(not(unix))]
         let _ = range;

@@ -155,6 +155,9 @@ fn counts_and_lengths_are_checked_before_anything_is_allocated() {
     };
     assert!(array(0, u64::MAX).starts_with("key `k`: it claims 18446744073709551615 elements in an array"));
     assert_eq!(array(8, 1), "key `k`: it claims 1 elements in an array, but has room for at most 0");
+    let bytes = [&0u32.to_le_bytes()[..], &(1u64 << 22).to_le_bytes(), &[0; 1 << 22]].concat();
+    let many = refusal(&Builder::new().pair("k", 9, &bytes).pair("l", 9, &bytes).pair("m", 9, &bytes).build());
+    assert_eq!(many, "key `m`: its arrays have more than 8388608 elements together");
     let long = refusal(&Builder::new().pair("k", 8, &(u64::MAX - 7).to_le_bytes()).build());
     assert!(long.starts_with("key `k`: at byte 45 the header needs 18446744073709551608 bytes more, but 0"), "{long}");
 }

@@ -4,7 +4,7 @@ mod arrows;
 mod documents;
 mod libraries;
 mod licences;
-mod safety;
+pub mod safety;
 mod sources;
 mod text;
 

@@ -128,7 +128,8 @@ fn show_writes_plain_text_into_a_pipe_and_colours_on_request() {
 #[test]
 fn a_pinned_feature_that_is_never_active_is_said() {
     let shell = run();
-    let shown = shell.run(&["show", "run", "-s", "0", "-L", "12", "--hue", "pins", "--pin", "104", "--pin", "77"]).succeeded();
+    let shown =
+        shell.run(&["show", "run", "-s", "0", "-L", "12", "--hue", "pins", "--pin", "104", "--pin", "77"]).succeeded();
     assert_eq!(shown.stderr, "warning: --pin 77: never active in this run (layers: 12)\n");
 }
 

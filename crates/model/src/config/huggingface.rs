@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Config, DEFAULT_THETA, Rope, RopeLayout, RopeScaling, SUPPORTED};
 use crate::Error;
+use crate::tokenizer::read_text;
 
 /// By what a config says which model it belongs to.
 #[derive(Deserialize)]
@@ -57,6 +58,11 @@ struct Quantization {
 }
 
 impl Config {
+    /// Reads a `config.json`.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Config::from_huggingface(path, &read_text(path)?)
+    }
+
     /// The text of a `config.json`; `path` is its file, for messages.
     pub fn from_huggingface(path: &Path, json: &str) -> Result<Self, Error> {
         check_identity(path, &parse(path, json)?)?;

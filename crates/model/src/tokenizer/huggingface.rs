@@ -1,9 +1,9 @@
 //! `tokenizer.json` of a Hugging Face folder, and which of its tokens is BOS.
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use llamascope_record::open_file;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -88,7 +88,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 /// A text file of at most [`MAX_JSON_BYTES`].
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let io = |source| Error::Io { path: path.into(), source };
-    let file = fs::File::open(path).map_err(io)?;
+    let file = open_file(path).map_err(io)?;
     let mut text = String::new();
     file.take(MAX_JSON_BYTES + 1).read_to_string(&mut text).map_err(io)?;
     if text.len() as u64 > MAX_JSON_BYTES {

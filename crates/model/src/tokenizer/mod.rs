@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use llamascope_record::{Span, Tokens};
 use rayon::prelude::*;
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::decoders::sequence::Sequence;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{Decoder, DecoderWrapper};
@@ -135,6 +136,7 @@ fn check_outline(path: &Path, json: &str) -> Result<(), Error> {
     #[derive(Deserialize)]
     struct Outline {
         model: Model,
+        post_processor: Option<Value>,
     }
     #[derive(Deserialize)]
     struct Model {
@@ -151,7 +153,23 @@ fn check_outline(path: &Path, json: &str) -> Result<(), Error> {
     if outline.model.continuing_subword_prefix.is_some_and(|prefix| !prefix.is_empty()) {
         return err("`model.continuing_subword_prefix` is set, which no tokenizer of the Llama family does");
     }
+    if !outline.post_processor.iter().all(has_its_tokens) {
+        return err(
+            "the template of `post_processor` names a token that its `special_tokens` do not have, or a second text",
+        );
+    }
     Ok(())
+}
+
+/// Whether the template for a single text is made of that text and of special tokens that it describes; so each of a
+/// sequence of processors.
+fn has_its_tokens(processor: &Value) -> bool {
+    let of_list = |key: &str| processor[key].as_array().into_iter().flatten();
+    let is_known = |piece: &Value| match piece["SpecialToken"]["id"].as_str() {
+        Some(id) => !processor["special_tokens"][id].is_null(),
+        None => piece["Sequence"]["id"] == "A",
+    };
+    of_list("single").all(is_known) && of_list("processors").all(has_its_tokens)
 }
 
 /// The decoder for a token that is not the first of its text: without the steps that drop a leading space, which is

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use llamascope_record::open_file;
 use serde_saphyr::Spanned;
 
 use super::choice::{Choice, hint, shown};
@@ -33,7 +34,7 @@ impl ConfigFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.into(), source };
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = open_file(path).map_err(failed)?;
         file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         ConfigFile::parse(path, &bytes)
     }

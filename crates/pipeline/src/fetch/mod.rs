@@ -18,6 +18,7 @@ pub use dotenv::{DotenvError, parse_dotenv};
 pub use errors::FetchError;
 pub use hub::Hub;
 pub use options::HubOptions;
+pub(crate) use snapshot::is_local;
 pub use snapshot::{fetch_model, fetch_sae, looks_like_hub_id};
 
 /// Told how far a download is, and asked whether to go on.

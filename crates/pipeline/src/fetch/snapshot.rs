@@ -24,7 +24,13 @@ const INDEX: &str = "model.safetensors.index.json";
 /// True if `id` has the form of a hub id, `owner/name` or `owner/name/path/file.gguf`, and no file or folder of that
 /// name exists.
 pub fn looks_like_hub_id(id: &str) -> bool {
-    split_id(id).is_some() && !Path::new(id).exists()
+    split_id(id).is_some() && !is_local(Path::new(id))
+}
+
+/// Whether something of that name is on this machine: a link that leads nowhere, or round and round, is, and what is wrong
+/// with it is said when it is opened.
+pub(crate) fn is_local(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Fetches what a model needs and returns the folder that holds it (for `owner/name/file.gguf`: the file).

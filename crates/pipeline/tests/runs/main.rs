@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod bytes;
 mod dictionary;
+mod eval;
 mod folder;
 mod live;
 mod precision;

@@ -14,7 +14,7 @@ use super::parse::{Fault, Line, Wanted, read_line};
 use super::source::{RowsFile, Source};
 use super::tables::TablesWriter;
 use crate::run::{LINE_LIMIT, SENTENCES, SentenceRecord, layer_name, parse_record, sentence_name};
-use crate::{Sentence, Span, Tokens};
+use crate::{Sentence, Span, Tokens, open_file};
 
 /// Largest file of rows that is read, in bytes: more than a million tokens with fifty features.
 pub(super) const ROWS_FILE_LIMIT: u64 = 1 << 30;
@@ -38,7 +38,7 @@ pub(super) fn write_sentences(
 ) -> Result<usize, IndexError> {
     let path = source.run.join(SENTENCES);
     let sizes = Sizes::new(files);
-    match File::open(&path) {
+    match open_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             findings.add(FindingKind::NoSentences, None, SENTENCES, None, String::new());
             let count = sizes.sentences();
@@ -171,7 +171,7 @@ fn from_rows(source: &Source, number: usize) -> SentenceRecord {
 
 /// Reads a file of rows.
 pub(super) fn read_rows_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let size = file.metadata()?.len();
     let mut bytes = Vec::with_capacity(size.min(ROWS_FILE_LIMIT) as usize + 1);
     file.take(ROWS_FILE_LIMIT + 1).read_to_end(&mut bytes)?;

@@ -1,6 +1,6 @@
 //! The run that an index is made from, and the key that tells one state of it from another.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::container::{Key, VERSION};
 use super::error::IndexError;
 use super::health::{FindingKind, Findings};
+use crate::open_file;
 use crate::run::{
     LINE_LIMIT, MANIFEST, Manifest, RunError, RunProblem, SENTENCES, layer_name, layer_of, read_manifest,
     sentence_name, sentence_of,
@@ -47,7 +48,7 @@ impl Source {
         let mut findings = Findings::default();
         let mut manifest_bytes = Vec::new();
         // What cannot be read is told below.
-        let _ = File::open(run.join(MANIFEST)).and_then(|file| file.take(LINE_LIMIT).read_to_end(&mut manifest_bytes));
+        let _ = open_file(&run.join(MANIFEST)).and_then(|file| file.take(LINE_LIMIT).read_to_end(&mut manifest_bytes));
         let mut broken = false;
         let manifest = match read_manifest(&run.join(MANIFEST)) {
             Ok(manifest) => manifest,

@@ -1,7 +1,6 @@
 //! Reading an export of explanations: `batch-N.jsonl` or `batch-N.jsonl.gz`, an object a line. A line also holds an
 //! embedding and more, which is not looked at.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 
 use super::{Dictionary, LABEL_LIMIT, LabelError, LabelProblem, Stored, TEXT_BYTES};
-use crate::json;
+use crate::{json, open_file};
 
 /// Longest line, in bytes: an explanation with its embedding takes some ten thousand.
 const LINE_BYTES: u64 = 1 << 20;
@@ -49,7 +48,7 @@ pub(super) struct Explanation {
 /// Reads all explanations of a file; those without a text are passed over.
 pub(super) fn read(path: &Path, mut take: impl FnMut(Explanation) -> Result<(), LabelError>) -> Result<(), LabelError> {
     let fail = |problem| LabelError::new(path, None, problem);
-    let file = File::open(path).map_err(|error| fail(LabelProblem::Read(error)))?;
+    let file = open_file(path).map_err(|error| fail(LabelProblem::Read(error)))?;
     let mut file = BufReader::with_capacity(1 << 16, file);
     let packed = file.fill_buf().map_err(|error| fail(LabelProblem::Read(error)))?.starts_with(&[0x1f, 0x8b]);
     let content: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Dictionary, LABEL_LIMIT, LABELS, LabelError, LabelProblem, TEXT_BYTES};
-use crate::json;
 use crate::run::layer_name;
+use crate::{json, open_file};
 
 /// Longest line of a file of labels, in bytes.
 const LINE_BYTES: u64 = 64 << 10;
@@ -101,7 +101,7 @@ pub fn list(store: &Path) -> Result<Vec<(Dictionary, usize)>, LabelError> {
 
 /// Reads a file of labels, if it is there.
 pub(super) fn read(path: &Path) -> Result<Option<BTreeMap<u32, Stored>>, LabelError> {
-    let file = match File::open(path) {
+    let file = match open_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| LabelError::new(path, None, LabelProblem::Read(error)))?,
     };

@@ -1,7 +1,7 @@
 //! Reading a run folder, or a bare tree of rows files as other tools write it. Nothing in it is trusted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::manifest::{FORMAT_VERSION, Manifest};
 use super::records::{SentenceRecord, read_records};
 use super::rows::{OutputRow, TokenRow, read_rows};
 use super::{Fingerprint, LINE_LIMIT, MANIFEST, SENTENCES, layer_of, rows_path, sentence_of};
-use crate::json;
+use crate::{json, open_file};
 
 /// A run folder that was opened. Rows are read from disk when they are asked for.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, RunError> {
         format_version: u64,
     }
     let fail = |problem| RunError::new(path, problem);
-    let file = match File::open(path) {
+    let file = match open_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| fail(RunProblem::Read(error)))?,
     };
@@ -135,7 +135,7 @@ pub(super) fn read_lines<Line: DeserializeOwned, T>(
     path: &Path,
     mut check: impl FnMut(Line) -> Result<T, RunProblem>,
 ) -> Result<Vec<T>, RunError> {
-    let file = File::open(path).map_err(|error| RunError::new(path, RunProblem::Read(error)))?;
+    let file = open_file(path).map_err(|error| RunError::new(path, RunProblem::Read(error)))?;
     let mut file = BufReader::new(file);
     let (mut items, mut line) = (Vec::new(), Vec::new());
     for number in 1.. {

@@ -34,6 +34,18 @@ pub enum InputProblem {
     /// Larger than [`FILE_LIMIT`](super::FILE_LIMIT).
     #[error("is larger than {} MiB; split it into several files", super::FILE_LIMIT >> 20)]
     TooLarge,
+    /// A document longer than [`DOCUMENT_LIMIT`](super::DOCUMENT_LIMIT).
+    #[error(
+        "the document that starts here is longer than {} MiB; write one document a line, and close every quote",
+        super::DOCUMENT_LIMIT >> 20
+    )]
+    DocumentTooLong,
+    /// More documents than can be numbered.
+    #[error("holds more than {} documents; split it into several files", u32::MAX)]
+    TooManyDocuments,
+    /// It is not what it was when it was opened.
+    #[error("has changed while it was read; leave it alone until the work is done")]
+    Changed,
     /// Bytes that are not UTF-8.
     #[error("is not UTF-8: found the byte 0x{byte:02X} at offset {offset}; save the file as UTF-8")]
     NotUtf8 {

@@ -2,16 +2,19 @@
 //!
 //! Quoting in CSV follows RFC 4180 (<https://www.rfc-editor.org/rfc/rfc4180>); JSON Lines <https://jsonlines.org>.
 
+mod documents;
 mod error;
 mod formats;
 mod scan;
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use documents::{DOCUMENT_LIMIT, Document, Documents};
 pub use error::{InputError, InputProblem};
+
+use crate::open::open_input;
 
 /// Largest input file, in bytes: all sentences of a run are held in memory, and a device or pipe may never end.
 pub const FILE_LIMIT: u64 = 1 << 30;
@@ -61,14 +64,7 @@ pub struct SentenceFile {
 pub fn read_sentences(path: &Path, shown_as: &str, text_column: Option<&str>) -> Result<SentenceFile, InputError> {
     let fail = |(line, problem)| InputError { file: shown_as.to_owned(), line, problem };
     let text = read_text(path).map_err(fail)?;
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
-    let records = match (extension.as_str(), text_column) {
-        ("txt", _) => formats::lines(&text),
-        ("jsonl" | "ndjson", key) => formats::json_lines(&text, key.unwrap_or("text")),
-        (_, None) => formats::records(&text),
-        ("tsv", Some(column)) => formats::table(&text, '\t', column),
-        (_, Some(column)) => formats::table(&text, ',', column),
-    };
+    let records = formats::read(&text, &extension(path), text_column);
     let records = records.map_err(|(line, problem)| fail((Some(line), problem)))?;
     if records.texts.is_empty() {
         return Err(fail((None, InputProblem::NoSentences { blank_lines: records.blank_lines })));
@@ -77,10 +73,15 @@ pub fn read_sentences(path: &Path, shown_as: &str, text_column: Option<&str>) ->
     Ok(SentenceFile { sentences: records.texts.into_iter().map(sentence).collect(), blank_lines: records.blank_lines })
 }
 
+/// What a file's name says of its format, in small letters.
+fn extension(path: &Path) -> String {
+    path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase()
+}
+
 /// The whole file without its byte order mark.
 fn read_text(path: &Path) -> Result<String, (Option<u64>, InputProblem)> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
+    let read = open_input(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
     if read.map_err(|error| (None, InputProblem::Read(error)))? as u64 > FILE_LIMIT {
         return Err((None, InputProblem::TooLarge));
     }

@@ -18,7 +18,12 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Scanner { rest: text, line: 1 }
+        Scanner::at_line(text, 1)
+    }
+
+    /// A text that starts on this line of its file.
+    pub(super) fn at_line(text: &'a str, line: u64) -> Self {
+        Scanner { rest: text, line }
     }
 
     /// Whether everything is consumed.

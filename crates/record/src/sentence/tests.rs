@@ -154,3 +154,68 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn documents_are_the_sentences_of_the_same_file() {
+    let files: [(&str, &str, Option<&str>); 9] = [
+        ("s.txt", "one\n\n \t\ntwo\r\n\u{3000}\n\"three", None),
+        ("s.txt", "\u{feff}one\ntwo\n", None),
+        ("s.csv", "\u{feff}a, b\n\"x\r\n\n\"\"y\"\"\"\n\n\"\"\nlast", None),
+        ("s.csv", "5\" pipe\n\"q\"\n", None),
+        ("s.csv", "\n id,text\r\n1,\"a, \"\"b\"\"\nc\"\r\n\n2,\n3,d \"e\" \r", Some("text")),
+        ("s.tsv", "a\ttext\n\t\nb,c\t\"d\te\"\n5\" x\ty\n", Some("text")),
+        ("s.jsonl", "{\"text\": \"a\\nb\"}\n\n{\"x\": 1, \"text\": \"\"}", None),
+        ("s.ndjson", "{\"t\": \"\u{4eac}\u{90fd}\"}\n", Some("t")),
+        ("s.other", "no line end", None),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes, column) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let sentences = read_sentences(&path, name, column).unwrap();
+        let documents = Documents::open(&path, name, column).unwrap();
+        let read = (0..documents.len()).map(|index| documents.read(index).unwrap());
+        let read: Vec<(String, u64)> = read.map(|document| (document.text, document.line)).collect();
+        let expected: Vec<(String, u64)> = sentences.sentences.into_iter().map(|s| (s.text, s.source.line)).collect();
+        assert_eq!(read, expected, "{name} {bytes:?}");
+        assert_eq!(documents.blank_lines(), sentences.blank_lines, "{name} {bytes:?}");
+        assert_eq!(documents.blake3(), blake3::hash(bytes.as_bytes()));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_documents_is_what_is_wrong_with_sentences() {
+    let files: [(&str, &[u8], Option<&str>); 9] = [
+        ("s.txt", b"", None),
+        ("s.txt", "\u{feff}".as_bytes(), None),
+        ("s.txt", b"\n \n", None),
+        ("s.txt", b"a\nb\xffc\n", None),
+        ("s.csv", b"a\n\"b\nc", None),
+        ("s.csv", b"\"a\" b\n", None),
+        ("s.csv", b"id,txt\n1,a\n", Some("text")),
+        ("s.csv", b"id,text\n1,a\n2,b,c\n", Some("text")),
+        ("s.jsonl", b"{\"text\": 3}\n", None),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes, column) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let expected = read_sentences(&path, name, column).unwrap_err().to_string();
+        let found = Documents::open(&path, name, column).err().expect("an error").to_string();
+        assert_eq!(found, expected);
+    }
+    let found = Documents::open(folder.path(), "folder", None).err().expect("an error").to_string();
+    assert!(found.contains("cannot be read"), "{found}");
+}
+
+#[test]
+fn a_file_that_changes_under_the_reader_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.jsonl");
+    std::fs::write(&path, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
+    let documents = Documents::open(&path, "s.jsonl", None).unwrap();
+    std::fs::write(&path, "{\"text\": \"a\"}\n").unwrap();
+    assert_eq!(documents.read(0).unwrap().text, "a");
+    let found = documents.read(1).unwrap_err().to_string();
+    assert!(found.starts_with("s.jsonl, line 2: has changed"), "{found}");
+}

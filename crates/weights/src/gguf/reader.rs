@@ -6,21 +6,24 @@ use crate::error::shown;
 
 /// Bytes up to the end of the header; a vocabulary of 256k words takes about 16 MB.
 pub const MAX_HEADER_BYTES: usize = 256 << 20;
-/// Longest array; the longest in use are the merges of a vocabulary, below a million.
-pub const MAX_ARRAY_LEN: u64 = 1 << 24;
+/// Most elements of all arrays together: each takes up to 24 bytes of memory, whatever it takes in the file. A vocabulary
+/// of 256k words has about 1.3 million with its merges, scores and kinds.
+pub const MAX_ELEMENTS: usize = 1 << 23;
 /// Longest key; the format's own limit.
 pub const MAX_KEY_BYTES: usize = 65_535;
 
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Elements of arrays read so far.
+    elements: usize,
 }
 
 type Result<T> = std::result::Result<T, String>;
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes: &bytes[..bytes.len().min(MAX_HEADER_BYTES)], at: 0 }
+        Reader { bytes: &bytes[..bytes.len().min(MAX_HEADER_BYTES)], at: 0, elements: 0 }
     }
 
     /// Bytes read so far.
@@ -120,8 +123,9 @@ impl<'a> Reader<'a> {
             _ => Number::of(kind)?.width(),
         };
         let len = self.count("elements in an array", least)?;
-        if len as u64 > MAX_ARRAY_LEN {
-            return Err(format!("an array has {len} elements, more than {MAX_ARRAY_LEN}"));
+        self.elements += len;
+        if self.elements > MAX_ELEMENTS {
+            return Err(format!("its arrays have more than {MAX_ELEMENTS} elements together"));
         }
         Ok(match kind {
             7 => Value::Bools((0..len).map(|_| self.bool()).collect::<Result<_>>()?),
