@@ -19,7 +19,9 @@ struct Text {
 }
 
 impl Text {
-    const NONE: Text = Text { length: AtomicUsize::new(0), bytes: AtomicPtr::new(std::ptr::null_mut()) };
+    const fn none() -> Text {
+        Text { length: AtomicUsize::new(0), bytes: AtomicPtr::new(std::ptr::null_mut()) }
+    }
 
     fn set(&self, text: &'static str) {
         // Whoever reads between these sees no text, or a shorter part of the old one.
@@ -36,9 +38,9 @@ struct Slot {
 }
 
 static SLOTS: [Slot; MAPS] =
-    [const { Slot { start: AtomicUsize::new(0), length: AtomicUsize::new(0), name: Text::NONE } }; MAPS];
+    [const { Slot { start: AtomicUsize::new(0), length: AtomicUsize::new(0), name: Text::none() } }; MAPS];
 /// What to do, said last.
-static WAY_OUT: Text = Text::NONE;
+static WAY_OUT: Text = Text::none();
 /// Texts that were made to live as long as the process, each once.
 static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 

@@ -69,7 +69,7 @@ pub(super) fn read_file(
     if let Some(expected) = expected {
         let found = blake3::hash(&bytes);
         if found != expected {
-            return Err(fail(RunProblem::Hash { expected, found }));
+            return Err(fail(RunProblem::Hash(found)));
         }
     }
     let mut rows = FileRows { bytes: bytes.len() as u64, ..FileRows::default() };

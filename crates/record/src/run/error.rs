@@ -117,13 +117,8 @@ pub enum RunProblem {
     #[error("another process is at work on this run: wait for it, or stop it, and try again")]
     InUse,
     /// A file whose bytes are not those that were written.
-    #[error("its bytes are not those that were written: BLAKE3 {found} instead of {expected}")]
-    Hash {
-        /// Of what was written.
-        expected: blake3::Hash,
-        /// Of what is there.
-        found: blake3::Hash,
-    },
+    #[error("its bytes are not those that were written: their BLAKE3 is {0}")]
+    Hash(blake3::Hash),
     /// Rows that are not those of the sentence's tokens.
     #[error("its rows have not the positions of the sentence's tokens, BOS left out")]
     Positions,
