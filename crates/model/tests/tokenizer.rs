@@ -183,6 +183,14 @@ fn hostile_ids_and_models_are_refused_without_panic() {
         assert!(refusal(&templated, VOCAB).contains("post_processor"));
     }
 
+    let mut torn = byte_level();
+    torn["decoder"] = json!("ESCAPE");
+    let torn = torn.to_string().replace("\"ESCAPE\"", r#"{"type":"ByteLevel","\ud83d":1}"#);
+    let folder = Folder::with_tokenizer(&byte_level());
+    std::fs::write(folder.path().join("tokenizer.json"), torn).unwrap();
+    let error = Tokenizer::from_folder(folder.path(), VOCAB).err().expect("should be refused").to_string();
+    assert!(error.contains("unexpected end of hex escape"), "{error}");
+
     let mut unmergeable = byte_level();
     unmergeable["model"]["merges"] = json!(["h e", "no such"]);
     assert!(refusal(&unmergeable, VOCAB).contains("tokenizer.json"));

@@ -137,6 +137,9 @@ fn check_outline(path: &Path, json: &str) -> Result<(), Error> {
     struct Outline {
         model: Model,
         post_processor: Option<Value>,
+        /// Read only to be known as JSON in all its parts: the library panics where it is not.
+        #[serde(rename = "decoder")]
+        _decoder: Option<Value>,
     }
     #[derive(Deserialize)]
     struct Model {
