@@ -27,12 +27,12 @@ fn start(shell: &Shell, args: &[&str]) -> Child {
     shell.llamascope(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits for something to happen, for two minutes at most.
+/// Waits for something to happen, for ten minutes at most: the machine may be busy.
 #[track_caller]
 fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     let started = Instant::now();
     while !happened() {
-        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not happened");
+        assert!(started.elapsed() < Duration::from_secs(600), "{what} has not happened");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -55,7 +55,7 @@ fn signal(name: &str, child: &Child) {
     assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// The files of a run; of its manifest what is not measured.
+/// The files of a run but for its index, which is made of them; of its manifest what is not measured.
 fn content(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut content = BTreeMap::new();
     let mut folders = vec![run.to_owned()];
@@ -63,7 +63,7 @@ fn content(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                folders.extend(Some(path).filter(|path| !path.ends_with("index")));
                 continue;
             }
             let mut bytes = fs::read(&path).unwrap();
@@ -117,11 +117,17 @@ fn whoever_interrupts_a_run_is_told_how_to_go_on() {
     let (child, run) = begun(&shell, 1);
     signal("INT", &child);
     let ended = Done::from(child.wait_with_output().unwrap());
-    let command = format!("to go on: llamascope run --resume {run}\n");
-    ended.failed(130, &["interrupted; what was finished is in", &run, &command]);
+    assert!(ended.stderr.ends_with(&format!("to go on: llamascope run --resume {run}\n")), "{ended:?}");
     let verdict = shell.run(&["verify", &run]);
-    assert_eq!(verdict.code, Some(1), "{verdict:?}");
-    assert!(verdict.stdout.contains("not complete: interrupted: "), "{verdict:?}");
+    assert_eq!((ended.code, verdict.code), (Some(130), Some(1)), "{ended:?} {verdict:?}");
+    // A machine that is busy with other things may not come to the end of what is in hand.
+    let state = if ended.stderr.contains("what was in hand would have taken longer") {
+        "not complete: it was killed: "
+    } else {
+        ended.failed(130, &["interrupted; what was finished is in", &run]);
+        "not complete: interrupted: "
+    };
+    assert!(verdict.stdout.contains(state), "{verdict:?}");
     assert!(
         verdict.stdout.ends_with(&format!("to complete and mend it: llamascope run --resume {run}\n")),
         "{verdict:?}"
@@ -147,7 +153,9 @@ fn terminating_and_a_second_signal_end_a_run_that_goes_on() {
             }
         }
         let ended = Done::from(child.wait_with_output().unwrap());
-        ended.failed(130, &[&format!("to go on: llamascope run --resume {run}\n")]);
+        // The second signal ends it at once, without an error that could be told.
+        assert_eq!((ended.code, &*ended.stdout), (Some(130), ""), "{ended:?}");
+        assert!(ended.stderr.ends_with(&format!("to go on: llamascope run --resume {run}\n")), "{ended:?}");
         shell.run(&["run", "--resume", &run, "-q", "--no-index"]).succeeded();
         assert!(shell.run(&["verify", &run]).succeeded().stdout.starts_with("complete and right: "));
     }
@@ -220,17 +228,22 @@ fn a_limit_on_memory_ends_a_run_that_goes_on_without_it() {
     let (mut child, run) = begun(&shell, 1);
     child.kill().unwrap();
     child.wait().unwrap();
-    let mut failures = 0;
-    // In KiB, from less than the program itself takes to more than it needs.
-    for limit in (20..400).step_by(20).map(|mib| mib << 10) {
+    let under = |limit: u64, args: &[&str]| {
         let limited = format!("ulimit -c 0; ulimit -v {limit} && exec \"$0\" \"$@\"");
-        let args = ["-c", &limited, env!("CARGO_BIN_EXE_llamascope"), "run", "--resume", &run, "-q", "--no-index"];
-        let ended = done(shell.command("sh", &args));
+        done(shell.command("sh", &[&["-c", &limited, env!("CARGO_BIN_EXE_llamascope")], args].concat()))
+    };
+    let mut failures = 0;
+    // In KiB, from what the system needs to load the program to more than the run needs.
+    for limit in (20..1000).step_by(20).map(|mib| mib << 10) {
+        if under(limit, &["--version"]).code != Some(0) {
+            continue;
+        }
+        let ended = under(limit, &["run", "--resume", &run, "-q", "--no-index"]);
         if ended.code == Some(0) {
             break;
         }
         failures += 1;
-        assert!(!ended.stderr.is_empty(), "{limit}: {ended:?}");
+        assert!(ended.stderr.contains("error: "), "{limit}: {ended:?}");
     }
     assert!(failures > 0, "no limit was too low");
     goes_on(&shell, &run);
