@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, head
 use llamascope_pipeline::Surroundings;
 use llamascope_pipeline::config::{Overrides, RunConfig};
 use llamascope_pipeline::fetch::HubOptions;
+use llamascope_record::run::Disk;
 use llamascope_serve::{Library, Settings, router};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -103,6 +104,7 @@ fn serve() -> Served {
         stamp: RUN[4..].into(),
         started: "2026-01-02T03:04:05Z".into(),
         peak_memory: || None,
+        disk: Disk::default(),
     };
     llamascope_pipeline::run(&config, &surroundings, &()).expect("the fixtures are a model and its SAEs");
     fs::create_dir(place.path().join("outputs/run_empty")).expect("a folder can be made");
