@@ -114,6 +114,7 @@ enum Kind {
     Stage,
     Run,
     Index,
+    Verify,
     Download(String),
 }
 
@@ -122,7 +123,7 @@ impl Kind {
     fn template(&self) -> &'static str {
         match self {
             Kind::Nothing | Kind::Stage => "{wide_msg}",
-            Kind::Run | Kind::Index => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
+            Kind::Run | Kind::Index | Kind::Verify => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
             Kind::Download(_) => "{bar:20.cyan} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
         }
     }
@@ -163,6 +164,15 @@ impl Terminal {
     fn line(&self, text: &str) {
         let shown = self.shown.lock().expect("no thread panics with the bar");
         shown.bar.suspend(|| say(text));
+    }
+
+    /// So many files of a run have been read by `verify`.
+    pub fn verifying(&self, done: u64, total: u64) {
+        self.update(Kind::Verify, done, total, |elapsed| {
+            let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+            let left = duration((total.saturating_sub(done) as f64 / rate.max(1.0)).ceil() as u64);
+            format!("{done} of {total} files, {left} left")
+        });
     }
 
     /// Updates a bar, or writes a line now and then where no line can change.

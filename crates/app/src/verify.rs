@@ -8,7 +8,7 @@ use clap::Args;
 use llamascope_record::run::{Status, Verdict, verify as check};
 
 use crate::commands::print_line;
-use crate::terminal::quoted;
+use crate::terminal::{Terminal, quoted};
 
 /// Most findings that are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -32,7 +32,10 @@ pub struct VerifyArgs {
 }
 
 pub fn verify(args: VerifyArgs) -> Result<ExitCode> {
-    let verdict = check(&args.run)?;
+    let terminal = Terminal::new(false);
+    let verdict = check(&args.run, &|done, total| terminal.verifying(done, total));
+    terminal.finish();
+    let verdict = verdict?;
     let text = if args.json { serde_json::to_string_pretty(&verdict)? } else { told(&verdict) };
     print_line(text.trim_end())?;
     Ok(if verdict.right { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -6,7 +6,6 @@
 //! both. A chunk that is not exactly so does not count.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -14,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use llamascope_compute::Rows;
+use llamascope_record::open_file;
 use llamascope_record::run::{Ledger, RESIDUAL, RESUME, RunError};
 
 use crate::engine::{EMBEDDING, part_of_layer};
@@ -82,7 +82,7 @@ impl Kept {
         width: usize,
     ) -> Kept {
         let mut kept = BTreeMap::new();
-        let Ok(file) = File::open(run.join(RESUME).join(RESIDUAL)) else {
+        let Ok(file) = open_file(&run.join(RESUME).join(RESIDUAL)) else {
             return Kept::default();
         };
         let mut file = BufReader::new(file);

@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use llamascope_compute::Device;
+use llamascope_record::open_file;
 use llamascope_record::run::{
     Entry, Hex, Ledger, MANIFEST, Manifest, Run, RunWriter, SENTENCES, SUMS, SaeInfo, Status, read_manifest,
 };
@@ -63,8 +64,9 @@ pub fn resume(
     }
     writer.remove_leftovers()?;
     let right = |name: &str, blake3: Option<&String>| {
-        let found = std::fs::read(run.join(name)).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
-        found.ok().is_some_and(|found| Some(&found) == blake3)
+        let mut hasher = blake3::Hasher::new();
+        let read = open_file(&run.join(name)).is_ok_and(|file| hasher.update_reader(file).is_ok());
+        read && blake3.is_some_and(|blake3| hasher.finalize().to_hex().as_str() == blake3)
     };
     let sentences_are_there = right(SENTENCES, Some(&sentences_blake3));
     if ledger.is_whole() && sentences_are_there && right(SUMS, manifest.rows_blake3.as_ref()) {

@@ -202,6 +202,15 @@ fn settings_typed_again_must_be_those_of_the_run() {
         "{verdict:?}"
     );
     shell.run(&["run", "--resume", &run, "-q"]).failed(2, &["model `model`: no such file or folder"]);
+    fs::create_dir(shell.path("empty")).unwrap();
+    for command in [&["run", "--resume", "empty"][..], &["verify", "empty"]] {
+        shell.run(command).failed(1, &["empty: is not a run: it holds neither run.json nor a folder such as layer_00"]);
+    }
+    shell.write("sentences.csv.d/run.json", "{");
+    for command in [&["run", "--resume", "sentences.csv.d"][..], &["verify", "sentences.csv.d"]] {
+        shell.run(command).failed(1, &["sentences.csv.d/run.json", "is not what a run holds"]);
+    }
+    shell.run(&["run", "--resume", "sentences.csv"]).failed(1, &["sentences.csv: cannot be read: Not a directory"]);
     shell.run(&["run", "--resume", "nowhere"]).failed(1, &["nowhere"]);
     shell.run(&["verify", "nowhere"]).failed(1, &["nowhere"]);
 }

@@ -47,7 +47,7 @@ fn assert_same(run: &Path, whole: &[(String, Vec<u8>)], what: &str) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(text(found), text(whole), "{what}: {name}");
     }
-    let verdict = verify(run).unwrap();
+    let verdict = verify(run, &|_, _| {}).unwrap();
     assert!(verdict.right, "{what}: {verdict:?}");
 }
 
@@ -113,7 +113,7 @@ fn a_run_that_is_stopped_anywhere_and_resumed_is_the_same_to_the_byte() {
         let first = StopsAt::new(at);
         let error = job.try_run(&first).unwrap_err();
         assert!(error.is_interruption(), "{error}");
-        assert!(!verify(&run).unwrap().right);
+        assert!(!verify(&run, &|_, _| {}).unwrap().right);
         let rest = StopsAt::new(usize::MAX);
         assert_eq!(resume(&job, &run, &rest).unwrap().path, run);
         assert_same(&run, &whole, &format!("stopped at {at}"));
@@ -256,7 +256,7 @@ fn what_is_missing_or_damaged_is_mended_and_nothing_else_is_touched() {
     for (what, damage) in damage {
         let before = written(&untouched);
         damage();
-        let verdict = verify(&run).unwrap();
+        let verdict = verify(&run, &|_, _| {}).unwrap();
         assert!(!verdict.right && verdict.mended_by_resume == Some(true), "{what}: {verdict:?}");
         resume(&job, &run, &()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_same(&run, &whole, what);
@@ -272,19 +272,19 @@ fn verify_names_what_a_resume_does_not_mend() {
     let run = job.run().path;
     let manifest = fs::read_to_string(run.join("run.json")).unwrap();
     fs::write(run.join("layer_00/notes.txt"), "mine").unwrap();
-    let verdict = verify(&run).unwrap();
+    let verdict = verify(&run, &|_, _| {}).unwrap();
     assert_eq!((verdict.right, verdict.mended_by_resume), (false, Some(false)));
     assert!(verdict.findings[0].file == "layer_00/notes.txt" && verdict.findings.len() == 1, "{verdict:?}");
     fs::remove_file(run.join("layer_00/notes.txt")).unwrap();
     let told: Value = serde_json::from_str(&manifest).unwrap();
     let nnz = &told["layers"][1]["nnz"];
     fs::write(run.join("run.json"), manifest.replace(&format!("\"nnz\": {nnz},"), "\"nnz\": 1,")).unwrap();
-    let verdict = verify(&run).unwrap();
+    let verdict = verify(&run, &|_, _| {}).unwrap();
     assert_eq!((verdict.right, verdict.mended_by_resume), (false, Some(false)));
     let expected = format!("the number of active features is {nnz}, run.json says 1");
     assert!(verdict.findings.iter().any(|f| f.file == "layer_01" && f.what == expected), "{verdict:?}");
     fs::remove_file(run.join("run.json")).unwrap();
-    assert!(verify(&run).unwrap_err().to_string().contains("run.json"));
+    assert!(verify(&run, &|_, _| {}).unwrap_err().to_string().contains("run.json"));
 }
 
 /// A job that was stopped in the middle, and its folder.
@@ -352,7 +352,7 @@ fn what_is_not_what_it_was_is_refused_by_name() {
     fs::write(model.join("model.safetensors"), &weights).unwrap();
 
     resume(&job, &run, &()).unwrap();
-    assert!(verify(&run).unwrap().right);
+    assert!(verify(&run, &|_, _| {}).unwrap().right);
     let fresh = job.run().path;
     assert!(rows(content(&run)) == rows(content(&fresh)));
 }
@@ -365,9 +365,9 @@ fn one_process_at_a_time() {
     let error = resume(&job, &run, &()).unwrap_err();
     assert!(matches!(&*error, Error::Run(error) if matches!(error.problem, RunProblem::InUse)), "{error:?}");
     assert!(error.to_string().contains("another process is at work on this run"), "{error}");
-    assert!(verify(&run).unwrap().in_use);
+    assert!(verify(&run, &|_, _| {}).unwrap().in_use);
     drop(first);
-    assert!(!verify(&run).unwrap().in_use);
+    assert!(!verify(&run, &|_, _| {}).unwrap().in_use);
     resume(&job, &run, &()).unwrap();
 }
 
@@ -401,13 +401,75 @@ fn a_journal_and_kept_rows_that_lie_are_not_believed() {
         resume(&job, &run, &()).unwrap_or_else(|error| panic!("{what}: {error}"));
         let found: Vec<_> = files(&run).into_iter().filter(|(name, _)| name.starts_with("layer_")).collect();
         assert!(found == whole, "{what}");
-        assert!(verify(&run).unwrap().right, "{what}");
+        assert!(verify(&run, &|_, _| {}).unwrap().right, "{what}");
         fs::remove_dir_all(&run).unwrap();
         for (name, bytes) in &begun {
             fs::create_dir_all(run.join(name).parent().unwrap()).unwrap();
             fs::write(run.join(name), bytes).unwrap();
         }
     }
+}
+
+#[test]
+fn what_memory_is_free_neither_hinders_a_resume_nor_changes_it() {
+    let mut job = job();
+    job.config.memory = None;
+    job.surroundings.memory = TIGHT;
+    let run = job.run().path;
+    let whole = content(&run);
+    for free in [0, TIGHT / 3, TIGHT, 1 << 40] {
+        fs::remove_dir_all(&run).unwrap();
+        job.surroundings.memory = TIGHT;
+        job.try_run(&StopsAt::new(20)).unwrap_err();
+        job.surroundings.memory = free;
+        resume(&job, &run, &()).unwrap();
+        assert_same(&run, &whole, &format!("{free} bytes are free"));
+    }
+}
+
+#[test]
+fn weights_that_are_others_with_the_same_bytes_do_not_hinder() {
+    let (job, run) = stopped();
+    let file = Path::new(&job.config.model_id).join("model.safetensors");
+    let weights = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, weights).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    resume(&job, &run, &()).unwrap();
+    let whole = content(&run);
+    fs::remove_dir_all(&run).unwrap();
+    assert_eq!(job.run().path, run);
+    assert_same(&run, &whole, "other weights with the same bytes");
+}
+
+#[test]
+#[cfg(unix)]
+fn links_and_pipes_in_a_run_folder_are_replaced_and_not_followed() {
+    let job = job();
+    let run = job.run().path;
+    let whole = content(&run);
+    let elsewhere = job.folder.path().join("mine.txt");
+    fs::write(&elsewhere, "mine").unwrap();
+    let link = |name: &str| {
+        let path = run.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    };
+    let links = ["layer_00/sentence_0003.jsonl", "layer_01/sentence_0004.jsonl.tmp", "run.json.tmp", "rows.b3sum.tmp"];
+    links.into_iter().for_each(link);
+    ["resume/journal.jsonl.tmp", "resume/residual.bin.tmp"].into_iter().for_each(link);
+    for pipe in ["layer_02/sentence_0001.jsonl", "sentences.jsonl", "rows.b3sum", "resume/residual.bin"] {
+        let _ = fs::remove_file(run.join(pipe));
+        let made = std::process::Command::new("mkfifo").arg(run.join(pipe)).status().unwrap();
+        assert!(made.success());
+    }
+    let verdict = verify(&run, &|_, _| {}).unwrap();
+    assert_eq!((verdict.right, verdict.mended_by_resume), (false, Some(true)), "{verdict:?}");
+    resume(&job, &run, &()).unwrap();
+    assert_same(&run, &whole, "links and pipes");
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
+    assert!(fs::symlink_metadata(run.join("layer_00/sentence_0003.jsonl")).unwrap().is_file());
 }
 
 /// Writes to the model's file in the middle of the run.

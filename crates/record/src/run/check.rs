@@ -1,6 +1,5 @@
 //! Files of rows, read and held against what they should be.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -12,8 +11,8 @@ use super::journal::Ledger;
 use super::manifest::SaeInfo;
 use super::rows::{OutputRow, check_row, write_row};
 use super::{Tally, rows_path};
-use crate::Tokens;
 use crate::index::parse::{Fault, Line, Wanted, read_line};
+use crate::{Tokens, open_file};
 
 /// Largest file of rows that is read, in bytes: a context of 131,072 tokens with two thousand features each.
 const FILE_LIMIT: u64 = 4 << 30;
@@ -61,7 +60,7 @@ pub(super) fn read_file(
 ) -> Result<FileRows, RunError> {
     let fail = |problem| RunError::new(path, problem);
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
+    let read = open_file(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
     read.map_err(|error| fail(RunProblem::Read(error)))?;
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(fail(RunProblem::Read(io::Error::other(format!("it is longer than {FILE_LIMIT} bytes")))));

@@ -88,7 +88,7 @@ impl Disk {
     pub(super) fn begin(&self, path: &Path) -> io::Result<Whole> {
         self.ask(Operation::Create, path)?;
         let temporary = path.with_added_extension(TEMPORARY);
-        let file = BufWriter::new(self.asked(path, File::create(&temporary)?));
+        let file = BufWriter::new(self.asked(path, create_anew(&temporary)?));
         Ok(Whole { file: Some(file), temporary, path: path.to_owned() })
     }
 
@@ -146,6 +146,17 @@ impl Disk {
 
 /// What a file is called until it is whole.
 pub(super) const TEMPORARY: &str = "tmp";
+
+/// Creates a file. One that a killed process left under the name goes; so does a link, and what it points at stays as it is.
+fn create_anew(path: &Path) -> io::Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            File::create_new(path)
+        }
+        created => created,
+    }
+}
 
 fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
     match done {

@@ -19,6 +19,7 @@ use super::disk::Asked;
 use super::error::{RunError, RunProblem};
 use super::manifest::Manifest;
 use super::{JOURNAL, LINE_LIMIT, RESUME, SUMS, layer_name, rows_path, sentence_name};
+use crate::open_file;
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,13 +156,9 @@ impl Ledger {
         let layers = || manifest.saes.iter().map(|sae| sae.layer);
         let mut ledger = Ledger::new(layers(), sentences);
         let path = run.join(RESUME).join(JOURNAL);
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => {
-                let read = each_line(file, |line| {
-                    // A line that is none is the torn end of a journal, or damage: what it named is computed again.
-                    serde_json::from_slice(line).into_iter().for_each(|entry| ledger.add(entry));
-                });
-                read.map_err(|error| RunError::new(&path, RunProblem::Read(error)))?;
+                ledger.read(file).map_err(|error| RunError::new(&path, RunProblem::Read(error)))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let Some(sums) = read_sums(run, manifest) else {
@@ -178,6 +175,11 @@ impl Ledger {
             Err(error) => return Err(RunError::new(&path, RunProblem::Read(error))),
         }
         Ok(ledger)
+    }
+
+    /// Takes in the lines of a journal. One that is none is its torn end, or damage: what it named is computed again.
+    fn read(&mut self, journal: impl Read) -> io::Result<()> {
+        each_line(journal, |line| serde_json::from_slice(line).into_iter().for_each(|entry| self.add(entry)))
     }
 
     /// Takes in what a line says; nothing if it names what cannot be or is there already.
@@ -285,7 +287,7 @@ fn read_sums(run: &Path, manifest: &Manifest) -> Option<Vec<Hash>> {
     let mut hashes = Vec::new();
     let mut places = ledger.files();
     let mut right = true;
-    let read = each_line(File::open(&path).ok()?, |line| {
+    let read = each_line(open_file(&path).ok()?, |line| {
         let name = places.next().map(|(layer, sentence)| format!("{}/{}", layer_name(layer), sentence_name(sentence)));
         let parts = std::str::from_utf8(line).ok().and_then(|line| line.trim_end_matches('\n').split_once("  "));
         match (parts.and_then(|(hash, _)| Hash::from_hex(hash).ok()), parts.map(|(_, name)| name)) {
@@ -299,12 +301,12 @@ fn read_sums(run: &Path, manifest: &Manifest) -> Option<Vec<Hash>> {
 /// The BLAKE3 of a file.
 pub(super) fn hash_of(path: &Path) -> io::Result<Hash> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
+    hasher.update_reader(open_file(path)?)?;
     Ok(hasher.finalize())
 }
 
 /// Gives every line of a file that is not too long.
-fn each_line(file: File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+fn each_line(file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut file = BufReader::new(file);
     let mut line = Vec::new();
     loop {
@@ -337,8 +339,35 @@ mod tests {
         let mut text = Vec::new();
         ledger.write(&mut text).unwrap();
         let mut again = Ledger::new([0, 7], 3);
-        text.split_inclusive(|byte| *byte == b'\n').for_each(|line| again.add(serde_json::from_slice(line).unwrap()));
+        again.read(&text[..]).unwrap();
         assert_eq!(again, ledger);
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_or_changed_anywhere_names_no_file_that_was_not_written() {
+        let mut ledger = Ledger::new([0, 7], 3);
+        for entry in [rows(0, 0, &["a", "b"]), rows(7, 1, &["c"]), rows(0, 2, &["d"])] {
+            ledger.add(entry);
+        }
+        let mut text = Vec::new();
+        ledger.write(&mut text).unwrap();
+        let mut last = 0;
+        for cut in 0..text.len() {
+            let mut part = Ledger::new([0, 7], 3);
+            part.read(&text[..cut]).unwrap();
+            assert!(ledger.files().all(|(layer, sentence)| {
+                let hash = part.hash(layer, sentence);
+                hash.is_none() || hash == ledger.hash(layer, sentence)
+            }));
+            assert!(part.finished_files() >= last, "cut at {cut}");
+            last = part.finished_files();
+            // A line is there or not; the others are there as they were.
+            let mut changed = text.clone();
+            changed[cut] = 0xff;
+            let mut part = Ledger::new([0, 7], 3);
+            part.read(&changed[..]).unwrap();
+            assert!((1..=3).contains(&part.finished_files()), "changed at {cut}: {part:?}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub use records::SentenceRecord;
 pub(crate) use records::parse_record;
 pub use rows::{OutputRow, TokenRow, output_rows};
 pub use tally::Tally;
-pub use verify::{Finding, Verdict, verify};
+pub use verify::{Finding, Progress, Verdict, verify};
 pub use writer::{ResidualWriter, RunWriter, in_use, sentences_blake3};
 
 /// Name of the manifest in a run folder.

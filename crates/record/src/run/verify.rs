@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -17,6 +18,9 @@ use super::writer::{in_use, is_leftover, names};
 use super::{
     MANIFEST, RESUME, Run, SENTENCES, SUMS, Tally, layer_name, layer_of, rows_path, sentence_name, sentence_of,
 };
+
+/// Somebody who is told how much is done, and of how much.
+pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;
 
 /// Most findings that are kept; the others are counted.
 const FINDINGS: usize = 1_000;
@@ -63,11 +67,12 @@ pub struct Verdict {
     pub mended_by_resume: Option<bool>,
 }
 
-/// Reads every file of a run and holds it against the manifest.
+/// Reads every file of a run and holds it against the manifest. `progress` is told, now and then and by several threads,
+/// how many files of rows have been read and how many there are.
 ///
 /// # Errors
 /// A folder that is no run, has no manifest, or has one that cannot be read: then there is nothing to hold it against.
-pub fn verify(run: &Path) -> Result<Verdict, RunError> {
+pub fn verify(run: &Path, progress: &Progress<'_>) -> Result<Verdict, RunError> {
     let path = run.join(MANIFEST);
     let manifest = match read_manifest(&path)? {
         Some(manifest) => manifest,
@@ -80,7 +85,7 @@ pub fn verify(run: &Path) -> Result<Verdict, RunError> {
     let records = check.sentences();
     check.strangers()?;
     let ledger = check.ledger()?;
-    let layers = check.rows(&records, &ledger);
+    let layers = check.rows(&records, &ledger, progress);
     check.summaries(&layers);
 
     let mut findings = check.findings;
@@ -209,7 +214,10 @@ impl Check<'_> {
     }
 
     /// Reads all rows.
-    fn rows(&mut self, records: &[SentenceRecord], ledger: &Ledger) -> Vec<Layer> {
+    fn rows(&mut self, records: &[SentenceRecord], ledger: &Ledger, progress: &Progress<'_>) -> Vec<Layer> {
+        /// Files between two reports.
+        const REPORT_EVERY: u64 = 64;
+        let (total, done) = (self.manifest.saes.len() as u64 * records.len() as u64, AtomicU64::new(0));
         let complete = self.manifest.complete;
         let of_layer = |sae: &SaeInfo| {
             let mut layer = Layer { tally: Tally::new(std::slice::from_ref(sae)), ..Layer::default() };
@@ -228,6 +236,10 @@ impl Check<'_> {
                         let file = format!("{}/{}", layer_name(sae.layer), sentence_name(sentence));
                         layer.findings.push(finding(file, error.line, said(&error.problem), true));
                     }
+                }
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                if done.is_multiple_of(REPORT_EVERY) || done == total {
+                    progress(done, total);
                 }
             }
             layer

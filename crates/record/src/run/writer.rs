@@ -222,14 +222,19 @@ fn lines_of(tokens: &Tokens, rows: &SparseRows) -> Result<Vec<u8>, RunProblem> {
 
 /// Locks a folder; none where the file system knows no locks.
 fn lock(path: &Path) -> Result<Option<File>, RunError> {
+    /// Tries, ten milliseconds apart: whoever only asks whether the run is in use holds the lock for a moment too.
+    const TRIES: u32 = 20;
     let Ok(folder) = File::open(path) else {
         return Ok(None);
     };
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => Err(RunError::new(path, RunProblem::InUse)),
-        Err(TryLockError::Error(_)) => Ok(None),
+    for _ in 0..TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+        }
     }
+    Err(RunError::new(path, RunProblem::InUse))
 }
 
 /// Whether a process is writing this run folder at the moment, where the file system can tell.
