@@ -135,7 +135,7 @@ fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind::*;
     match error.kind() {
         StorageFull | QuotaExceeded => "; free some space there or choose another output_dir",
-        PermissionDenied | ReadOnlyFilesystem => "; choose an output_dir that may be written to",
+        PermissionDenied | ReadOnlyFilesystem => "; let it be written to, or choose another output_dir",
         NotADirectory | AlreadyExists => "; a file stands where a folder is needed: choose another output_dir",
         _ => "",
     }
@@ -152,6 +152,6 @@ mod tests {
         assert!(error.starts_with("out/run_1/layer_00/sentence_0000.jsonl: cannot be written: "), "{error}");
         assert!(error.ends_with("; free some space there or choose another output_dir"), "{error}");
         let read_only = RunProblem::Write(io::ErrorKind::ReadOnlyFilesystem.into()).to_string();
-        assert!(read_only.ends_with("; choose an output_dir that may be written to"), "{read_only}");
+        assert!(read_only.ends_with("; let it be written to, or choose another output_dir"), "{read_only}");
     }
 }
