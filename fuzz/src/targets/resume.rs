@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamascope_pipeline::config::Overrides;
-use llamascope_pipeline::{Error, Observer, Progress};
+use llamascope_pipeline::{Error, Observer, Progress, Surroundings};
 use llamascope_record::run::verify;
 
 use crate::place::Place;
@@ -17,7 +17,8 @@ use crate::{Target, join, parts};
 /// See the module. A resume opens the model and its SAEs.
 pub const TARGET: Target = Target { name: "resume", run, seeds, base_bytes: 64 << 20, bytes_per_byte: 4 << 10 };
 
-const SENTENCES: &str = "The capital of France is Paris.\n東京\n1 + 1 = 2\n";
+const SENTENCES: &str = "The capital of France is Paris, and that of Japan\n東京。\n1 + 1 = 2\nA lamp on the harbour wall went out, and nobody \
+                         noticed\nIt was late\n";
 /// What is left of a run, in the order of the parts of an input; before them stands a byte for each file of rows.
 const LEFT: [&str; 3] = ["resume/journal.jsonl", "resume/residual.bin", "rows.b3sum"];
 
@@ -52,7 +53,7 @@ fn run(data: &[u8]) {
         let path = stopped.place.path().join(&run);
         let before = verify(&path, &|_, _| {}).expect("it has a manifest");
         assert!(!before.right, "it is not complete");
-        match llamascope_pipeline::resume(&path, Overrides::default(), &surroundings(), &()) {
+        match llamascope_pipeline::resume(&path, Overrides::default(), &tight(), &()) {
             Ok(_) => {
                 assert!(rows(&path) == stopped.rows, "the rows are others");
                 let after = verify(&path, &|_, _| {}).expect("it has a manifest");
@@ -78,11 +79,16 @@ impl Observer for StopsAfter {
     }
 }
 
+/// So little memory that every sentence or two are a wave of their own.
+fn tight() -> Surroundings {
+    Surroundings { memory: 1 << 10, ..surroundings() }
+}
+
 /// A place with a run that was stopped after some reports of progress.
 fn stopped_after(reports: usize) -> Place {
     let place = Place::new();
     let observer = StopsAfter(AtomicUsize::new(reports));
-    let ended = llamascope_pipeline::run(&config(&place, SENTENCES), &surroundings(), &observer);
+    let ended = llamascope_pipeline::run(&config(&place, SENTENCES), &tight(), &observer);
     assert!(ended.is_err_and(|error| error.is_interruption()), "it was stopped");
     place
 }
@@ -92,7 +98,7 @@ fn stopped() -> Stopped {
     let path = place.path().join("outputs").join(RUN);
     let read = |name: &str| (name.to_owned(), fs::read(path.join(name)).expect("a run has it"));
     let begun = vec![read("run.json"), read("sentences.jsonl")];
-    llamascope_pipeline::resume(&path, Overrides::default(), &surroundings(), &()).expect("nothing hinders it");
+    llamascope_pipeline::resume(&path, Overrides::default(), &tight(), &()).expect("nothing hinders it");
     Stopped { rows: rows(&path), place, begun }
 }
 
@@ -117,7 +123,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let path = place.path().join("outputs").join(RUN);
         LEFT.map(|name| fs::read(path.join(name)).unwrap_or_default())
     };
-    let [[journal, residual, _], [early, kept, _]] = [left(2), left(1)];
+    let [[journal, residual, _], [early, kept, _]] = [left(3), left(1)];
     let sums = {
         let Stopped { place, .. } = stopped();
         fs::read(place.path().join("outputs").join(RUN).join("rows.b3sum")).expect("it is complete")
