@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::repo::Repo;
 
 const USAGE: &str = "usage: cargo run -p xtask -- torture --binary FILE --scratch DIR [--kills N] [--full-disks N]
-  [--interruptions N] [--model PATH --sae PATH --input FILE [--layers LIST]] [--seed N]
+  [--interruptions N] [--model PATH --sae PATH --input FILE [--layers LIST]] [--memory SIZE] [--seed N]
   --kills          kill this many runs at random moments, each resumed (and half of them killed again)
   --full-disks     run this often on a disk that fills at a random point (a tmpfs: needs root)
   --interruptions  kill one run so often in a row, and tell how much longer it took than a plain one";
@@ -34,6 +34,7 @@ struct Plan {
     sae: PathBuf,
     input: PathBuf,
     layers: String,
+    memory: String,
     random: Random,
 }
 
@@ -92,6 +93,7 @@ impl Plan {
             sae: root.join("fixtures/llama3/saes"),
             input: PathBuf::new(),
             layers: "all".into(),
+            memory: "1GiB".into(),
             random: Random(0x9e37_79b9_7f4a_7c15),
         };
         for pair in arguments.chunks(2) {
@@ -106,6 +108,7 @@ impl Plan {
                 "--sae" => plan.sae = value.into(),
                 "--input" => plan.input = value.into(),
                 "--layers" => plan.layers = value.clone(),
+                "--memory" => plan.memory = value.clone(),
                 "--seed" => plan.random = Random(value.parse::<u64>()?.max(1)),
                 _ => bail!("{USAGE}"),
             }
@@ -117,7 +120,7 @@ impl Plan {
     /// Starts a new run.
     fn begin(&self, outputs: &Path) -> Result<Session> {
         let mut command = Command::new(&self.binary);
-        command.args(["run", "--layers", &self.layers, "--memory", "1GiB", "--no-index"]);
+        command.args(["run", "--layers", &self.layers, "--memory", &self.memory, "--no-index"]);
         command.arg("--model").arg(&self.model).arg("--sae").arg(&self.sae).arg("--input").arg(&self.input);
         Session::start(command.arg("--output-dir").arg(outputs))
     }
