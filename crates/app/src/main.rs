@@ -13,6 +13,7 @@ mod report;
 mod show;
 mod terminal;
 mod tui;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -27,7 +28,11 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    terminal::stop_on_ctrl_c();
+    // What only reads may end at once.
+    if !matches!(cli.command, Command::Verify(_)) {
+        terminal::stop_on_ctrl_c();
+    }
+    llamascope_weights::end_on_lost_pages();
     let result = match cli.command {
         Command::Run(args) => commands::run(args),
         Command::Demo(args) => commands::demo(args),
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
         Command::View(args) => view::view(args),
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Index(args) => index::index(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
         Command::Eval(args) => eval::eval(args),
@@ -49,6 +55,9 @@ fn main() -> ExitCode {
         Err(failure) => failure,
     };
     terminal::error(&failure);
+    if failure.downcast_ref::<llamascope_pipeline::Error>().is_none_or(|error| error.is_resumable()) {
+        terminal::say_way_out();
+    }
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),
