@@ -9,6 +9,7 @@ pub mod memory;
 pub mod mutate;
 mod place;
 pub mod targets;
+mod tiny;
 
 use std::fs;
 use std::path::{Path, PathBuf};

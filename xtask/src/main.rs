@@ -8,6 +8,7 @@ mod metadata;
 mod readme;
 mod repo;
 mod source;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,8 @@ const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   check          check the repository; prints one line for each finding, exits 1 if there is any
   unsafe         list every use of unsafe with its reason
   test-command   print the README's test command
-  demo-command   print the README's demo command";
+  demo-command   print the README's demo command
+  torture ...    kill runs, fill disks, and compare what is resumed; without arguments it says how";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["unsafe"] => inventory(),
         ["test-command"] => print_command(readme::TEST),
         ["demo-command"] => print_command(readme::DEMO),
+        ["torture", ..] => torture::torture(&arguments[1..]).map(|()| ExitCode::SUCCESS),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -23,6 +23,7 @@ Examples:
   llamascope demo                        a small real model over two dozen sentences
   llamascope run                         what ./config.yaml says
   llamascope run --layers 0,15 -q        the same, other layers, nothing but the result
+  llamascope run --resume outputs/A      a run that was stopped: goes on where it stood
   llamascope view                        the runs in ./outputs, in a browser
   llamascope compare outputs/A outputs/B
   llamascope info model.gguf
@@ -43,6 +44,11 @@ The other keys are dtype, device, output_dir, text_column, sae_convention, memor
 
 A hub model that is gated needs HF_TOKEN=... in the environment or in .env of the current folder. HF_HOME moves the \
 cache, HF_ENDPOINT names a mirror, LLAMASCOPE_KERNEL (portable, ...) a kernel other than the fastest.
+
+A run that is stopped (Ctrl-C, a full disk, a crash) goes on where it stood, and ends with the same bytes:
+  llamascope run --resume outputs/run_20260102_030405
+Its settings are in the folder. Typed again they must be the same; only --memory and --threads may differ. Run it in the \
+folder where the run was started, because relative paths are seen from there.
 
 The last line on stdout is the path of the run folder; all else goes to stderr.";
 
@@ -65,6 +71,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Prepares a run for viewing: builds the index in its folder, and tells what is wrong with the run, if anything.
     Index(IndexArgs),
+    /// Checks every file of a run against its manifest: tells what is missing or wrong, and whether a resume mends it.
+    Verify(crate::verify::VerifyArgs),
     /// Brings texts to features: explanations as Neuronpedia exports them.
     #[command(subcommand)]
     Labels(LabelsCommand),
@@ -89,6 +97,9 @@ pub struct RunArgs {
     /// File with the settings [default: config.yaml, if there is one]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Go on with a run that was stopped, with its own settings; of a complete one, mend what is missing or damaged
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
     #[command(flatten)]
     pub settings: Settings,
     /// Do not build the index that viewing needs; it is built on the first view, or by `llamascope index`

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use llamascope_pipeline::config::{ConfigFile, Overrides, RunConfig};
 use llamascope_pipeline::dictionary::{self, DictionarySpec};
-use llamascope_pipeline::{Error, Observer, demo as demo_files, info as information};
+use llamascope_pipeline::{Error, Finished, Observer, demo as demo_files, info as information};
 use llamascope_record::run::Run;
 use llamascope_report::compare::{Requirement, compare_runs};
 use llamascope_report::summary::run_summary;
@@ -15,7 +15,7 @@ use llamascope_report::summary::run_summary;
 use crate::args::{CompareArgs, DemoArgs, DictionaryArgs, InfoArgs, RunArgs};
 use crate::index;
 use crate::machine;
-use crate::terminal::{Terminal, say};
+use crate::terminal::{self, Terminal, say};
 
 /// Something typed (or set in the environment) that cannot be meant: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -26,26 +26,34 @@ pub struct Usage(pub String);
 pub(crate) const DEFAULT_CONFIG: &str = "config.yaml";
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
-    let file = match &args.config {
-        Some(path) => Some(ConfigFile::read(path).map_err(Error::from)?),
-        None if Path::new(DEFAULT_CONFIG).exists() => {
-            Some(ConfigFile::read(Path::new(DEFAULT_CONFIG)).map_err(Error::from)?)
-        }
-        None => None,
+    let config = match &args.config {
+        Some(path) => Some(path.as_path()),
+        None => Some(Path::new(DEFAULT_CONFIG)).filter(|path| args.resume.is_none() && path.exists()),
     };
-    let config = RunConfig::resolve(file, args.settings.overrides()).map_err(Error::from)?;
-    execute(&config, args.quiet, !args.no_index)?;
+    let file = config.map(ConfigFile::read).transpose().map_err(Error::from)?;
+    let flags = args.settings.overrides();
+    let terminal = Terminal::new(args.quiet);
+    let result = match &args.resume {
+        Some(run) => {
+            let given = flags.over(file.map(|file| file.settings).unwrap_or_default());
+            llamascope_pipeline::resume(run, given, &machine::surroundings()?, &terminal)
+        }
+        None => {
+            let config = RunConfig::resolve(file, flags).map_err(Error::from)?;
+            llamascope_pipeline::run(&config, &machine::surroundings()?, &terminal)
+        }
+    };
+    show(result, &terminal, args.quiet, !args.no_index)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a config, indexes the run if that is wanted, shows the summary and prints the run folder.
-fn execute(config: &RunConfig, quiet: bool, indexed: bool) -> Result<PathBuf> {
-    let terminal = Terminal::new(quiet);
-    let result = llamascope_pipeline::run(config, &machine::surroundings()?, &terminal);
+/// Indexes a run that is done if that is wanted, shows the summary and prints the run folder.
+fn show(result: Result<Finished, Error>, terminal: &Terminal, quiet: bool, indexed: bool) -> Result<PathBuf> {
     terminal.finish();
     let finished = result?;
+    terminal::forget_way_out();
     if indexed {
-        index::at_the_end(&finished.path, &finished.manifest, &terminal);
+        index::at_the_end(&finished.path, &finished.manifest, terminal);
     }
     if !quiet {
         say(&format!("\n{}", run_summary(&Run::open(&finished.path)?)?));
@@ -66,7 +74,8 @@ pub fn demo(args: DemoArgs) -> Result<ExitCode> {
     let prepared = demo_files::prepare(&config, &terminal);
     terminal.finish();
     prepared?;
-    let path = execute(&config, args.quiet, true)?;
+    let result = llamascope_pipeline::run(&config, &machine::surroundings()?, &terminal);
+    let path = show(result, &terminal, args.quiet, true)?;
     if !args.quiet {
         say(&demo_files::what_next(&path));
     }

@@ -33,6 +33,7 @@ pub fn surroundings() -> Result<Surroundings, Usage> {
         stamp,
         started,
         peak_memory,
+        disk: Default::default(),
     })
 }
 

@@ -14,6 +14,7 @@ mod show;
 mod terminal;
 mod train;
 mod tui;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -28,7 +29,11 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    terminal::stop_on_ctrl_c();
+    // What only reads may end at once.
+    if !matches!(cli.command, Command::Verify(_)) {
+        terminal::stop_on_ctrl_c();
+    }
+    llamascope_weights::end_on_lost_pages();
     let result = match cli.command {
         Command::Run(args) => commands::run(args),
         Command::Demo(args) => commands::demo(args),
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
         Command::Dictionary(args) => commands::dictionary(args),
         Command::Train(args) => train::train(args),
         Command::Index(args) => index::index(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
         Command::Eval(args) => eval::eval(args),
@@ -51,6 +57,9 @@ fn main() -> ExitCode {
         Err(failure) => failure,
     };
     terminal::error(&failure);
+    if failure.downcast_ref::<llamascope_pipeline::Error>().is_none_or(|error| error.is_resumable()) {
+        terminal::say_way_out();
+    }
     match failure.downcast_ref::<llamascope_pipeline::Error>() {
         Some(error) if error.is_interruption() => ExitCode::from(INTERRUPTED),
         Some(error) if error.is_usage() => ExitCode::from(2),

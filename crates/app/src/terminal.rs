@@ -2,6 +2,7 @@
 //! lines elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -15,6 +16,10 @@ use crate::INTERRUPTED;
 
 /// Set by the first Ctrl-C.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
+/// How to go on with the run at work, told whenever it ends early.
+static WAY_OUT: Mutex<Option<String>> = Mutex::new(None);
+/// How long a run may take to stop: a piece of work that takes longer is given up, and done again by the resume.
+const STOP_WITHIN: Duration = Duration::from_millis(1800);
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -25,12 +30,51 @@ pub fn stop_on_ctrl_c() {
         let clear = if std::io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
         if CANCELLED.swap(true, Ordering::SeqCst) {
             say(&format!("{clear}stopped"));
+            say_way_out();
             std::process::exit(INTERRUPTED.into());
         }
         say(&format!("{clear}stopping after what is in hand; press Ctrl-C again to stop at once"));
+        std::thread::spawn(|| {
+            std::thread::sleep(STOP_WITHIN);
+            if way_out().is_some() {
+                say("stopped: what was in hand would have taken longer");
+                say_way_out();
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
     };
     // Without a handler Ctrl-C still ends the program, only less gently.
     let _ = ctrlc::set_handler(handler);
+}
+
+/// The run in this folder can be resumed: from now on whatever ends the program early says how.
+fn remember_way_out(run: &Path) {
+    let line = format!("to go on: llamascope run --resume {}", quoted(&run.display().to_string()));
+    llamascope_weights::set_way_out(&line);
+    *way_out() = Some(line);
+}
+
+/// The run is complete.
+pub fn forget_way_out() {
+    llamascope_weights::set_way_out("");
+    *way_out() = None;
+}
+
+/// Says how to go on with the run, if there is one.
+pub fn say_way_out() {
+    if let Some(line) = way_out().as_deref() {
+        say(line);
+    }
+}
+
+fn way_out() -> MutexGuard<'static, Option<String>> {
+    WAY_OUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Whether somebody has pressed Ctrl-C.
@@ -71,6 +115,7 @@ enum Kind {
     Run,
     Index,
     Training,
+    Verify,
     Download(String),
 }
 
@@ -79,7 +124,7 @@ impl Kind {
     fn template(&self) -> &'static str {
         match self {
             Kind::Nothing | Kind::Stage => "{wide_msg}",
-            Kind::Run | Kind::Index | Kind::Training => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
+            Kind::Run | Kind::Index | Kind::Training | Kind::Verify => "{bar:20.cyan} {percent:>3}%  {wide_msg}",
             Kind::Download(_) => "{bar:20.cyan} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
         }
     }
@@ -122,6 +167,15 @@ impl Terminal {
         shown.bar.suspend(|| say(text));
     }
 
+    /// So many files of a run have been read by `verify`.
+    pub fn verifying(&self, done: u64, total: u64) {
+        self.update(Kind::Verify, done, total, |elapsed| {
+            let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+            let left = duration((total.saturating_sub(done) as f64 / rate.max(1.0)).ceil() as u64);
+            format!("{done} of {total} files, {left} left")
+        });
+    }
+
     /// Updates a bar, or writes a line now and then where no line can change.
     fn update(&self, kind: Kind, done: u64, total: u64, text: impl FnOnce(Duration) -> String) {
         let mut shown = self.begin(kind, done, total);
@@ -156,6 +210,10 @@ impl Observer for Terminal {
 
     fn warn(&self, text: &str) {
         self.line(&format!("{} {text}", style("warning:").yellow().bold().for_stderr()));
+    }
+
+    fn run_folder(&self, run: &Path) {
+        remember_way_out(run);
     }
 
     fn download(&self, file: &str, done: u64, total: u64) {
@@ -224,6 +282,14 @@ mod tests {
         assert_eq!(pace(progress, Duration::from_secs(10)), "50 tokens/s, 30 s left, layer 7/9, wave 2/3");
         let begun = Progress { done: 0, ..progress };
         assert_eq!(pace(begun, Duration::ZERO), "layer 7/9, wave 2/3");
+    }
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_read_it_otherwise() {
+        assert_eq!(
+            ["outputs/run_1", "a b", "it's", "", "出力"].map(quoted),
+            ["outputs/run_1", "'a b'", r"'it'\''s'", "''", "出力"]
+        );
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub trait Storage: Send + Sync {
     /// This range will not be read for a while: its memory may be used otherwise, as long as the bytes come back when
     /// they are read.
     fn dont_need(&self, _range: Range<usize>) {}
+
+    /// What has become of the bytes since they were taken, if they may be others now: somebody wrote to the file.
+    fn altered(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Storage for Vec<u8> {
@@ -147,6 +152,11 @@ impl Tensor {
     /// Says that it will not be read for a while. It stays valid.
     pub fn dont_need(&self) {
         self.bytes.owner.dont_need(self.bytes.range.clone());
+    }
+
+    /// What has become of its bytes since the file was opened, if they may be others now.
+    pub fn altered(&self) -> Option<String> {
+        self.bytes.owner.altered()
     }
 
     /// The bytes of one row.

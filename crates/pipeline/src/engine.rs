@@ -1,16 +1,21 @@
 //! The engine: layer by layer, all rows of a wave through each, and at a tapped layer through its SAE.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use blake3::Hash;
+
 use llamascope_compute::{Device, EncoderSpec, Rows, Select, Tensor};
 use llamascope_model::{Batch, Checkpoint, LayerWeights, Llama};
+use llamascope_record::run::Ledger;
 use llamascope_record::{SparseRows, Tokens};
 use llamascope_sae::{Activation, Sae};
 
 use crate::Error;
 use crate::ahead::ReadAhead;
 use crate::observer::{Observer, Progress};
+use crate::residual::{Kept, Occasion, Saved};
 use crate::wave::Waves;
 
 /// What is to be extracted.
@@ -23,8 +28,12 @@ pub struct Extraction<'a, D: Device> {
     pub saes: &'a [Sae],
     /// All sentences.
     pub tokens: &'a [Tokens],
-    /// How they are divided.
+    /// How they are divided: what is still to be run of them.
     pub waves: &'a Waves,
+    /// What is there from before: rows of its files are not encoded again, weights must be those that it names.
+    pub before: &'a Ledger,
+    /// Chunks that were on their way.
+    pub kept: &'a Kept,
 }
 
 /// The rows of some sentences at one layer: of each sentence one for every token that is not BOS.
@@ -40,6 +49,23 @@ pub struct Encoded {
     pub candidates: u64,
 }
 
+/// What the engine gives.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Weights were read for the first time; comes before any rows that were computed with them.
+    Weights {
+        /// Which ones.
+        part: String,
+        /// Their BLAKE3.
+        blake3: Hash,
+    },
+    /// Rows of some sentences.
+    Rows(Encoded),
+    /// A chunk of the present wave between two layers, to go on with after a stop. Comes after all rows of the layers
+    /// behind it.
+    Residual(Saved),
+}
+
 /// What the engine measured.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
@@ -47,10 +73,24 @@ pub struct Measured {
     pub forward: Duration,
     /// Time in the SAEs.
     pub encode: Duration,
-    /// BLAKE3 over the embedding and the layers that were run, in order: type, shape and bytes of each tensor.
+    /// BLAKE3 over the hashes of the embedding and of the layers up to the last one, in order; each is over type, shape
+    /// and bytes of its tensors.
     pub weights_blake3: String,
     /// BLAKE3 of each SAE's encoder as it is used: matrix, biases, gains, thresholds.
     pub sae_blake3: Vec<String>,
+}
+
+/// The embedding as a part of the weights.
+pub(crate) const EMBEDDING: &str = "embedding";
+
+/// A layer as a part of the weights.
+pub(crate) fn part_of_layer(layer: usize) -> String {
+    format!("layer {layer}")
+}
+
+/// An SAE as a part of the weights.
+pub(crate) fn part_of_sae(layer: usize) -> String {
+    format!("SAE of layer {layer}")
 }
 
 /// A chunk on its way through the layers.
@@ -60,25 +100,29 @@ struct Chunk<R> {
     /// Rows that are output: all but BOS.
     output: Vec<usize>,
     residual: R,
+    /// The layer that it enters next.
+    next: usize,
 }
 
 impl<D: Device> Extraction<'_, D> {
     /// Runs all waves up to the last tapped layer. `sink` gets every layer's sentences in ascending order.
     ///
     /// # Errors
-    /// Tensors that are missing, rows that are not finite, an interruption, and whatever `sink` returns.
+    /// Tensors that are missing or not what they were, rows that are not finite, an interruption, and whatever `sink`
+    /// returns.
     pub fn run(
         &self,
         observer: &dyn Observer,
-        mut sink: impl FnMut(Encoded) -> Result<(), Error>,
+        mut sink: impl FnMut(Output) -> Result<(), Error>,
     ) -> Result<Measured, Error> {
         let mut measured = Measured::default();
-        let mut hasher = blake3::Hasher::new();
+        let mut hashes = BTreeMap::new();
         let Some(last_layer) = self.saes.last().map(|sae| sae.tap.layer) else {
             return Ok(measured);
         };
         let longest = self.tokens.iter().map(Tokens::len).max().unwrap_or(0);
-        let rows = self.tokens.iter().map(|tokens| tokens.len() as u64).sum();
+        let in_waves = self.waves.waves.iter().flatten().flat_map(|sentences| &self.tokens[sentences.clone()]);
+        let rows = in_waves.map(|tokens| tokens.len() as u64).sum();
         let work = (0..=last_layer).map(|layer| self.work_per_row(layer)).collect::<Result<Vec<_>, Error>>()?;
         let llama = Llama::new(self.device, self.checkpoint, longest);
         let mut progress = Progress {
@@ -88,18 +132,29 @@ impl<D: Device> Extraction<'_, D> {
             tokens: rows,
             ..Progress::default()
         };
-        let embedding = self.checkpoint.embedding()?;
-        self.device.on_host(|| hash_tensor(&mut hasher, &embedding));
+        let mut occasion = Occasion::new();
         let read_ahead = ReadAhead::start();
         for (number, wave) in self.waves.waves.iter().enumerate() {
             progress.wave = number + 1;
-            let chunks = wave.iter().map(|sentences| self.chunk(&llama, sentences.clone()));
-            let mut chunks = chunks.collect::<Result<Vec<_>, Error>>()?;
-            if self.waves.streaming {
-                embedding.dont_need();
+            let mut chunks = Vec::new();
+            for sentences in wave {
+                let chunk = match self.kept.take(sentences) {
+                    Some(saved) => self.kept_chunk(saved),
+                    None => {
+                        let embedding = || Ok(hash_tensors(&[], [&self.checkpoint.embedding()?].into_iter()));
+                        self.hold(EMBEDDING.into(), &mut hashes, embedding, &mut sink)?;
+                        self.chunk(&llama, sentences.clone())?
+                    }
+                };
+                progress.done += chunk.batch.n() as u64 * work[..chunk.next].iter().sum::<u64>();
+                chunks.push(chunk);
             }
-            let mut next = Some(self.checkpoint.layer(0)?);
-            for (layer, work) in work.iter().enumerate() {
+            if self.waves.streaming {
+                self.checkpoint.embedding()?.dont_need();
+            }
+            let first_layer = chunks.iter().map(|chunk| chunk.next).min().unwrap_or(0);
+            let mut next = Some(self.checkpoint.layer(first_layer)?);
+            for (layer, work) in work.iter().enumerate().skip(first_layer) {
                 let weights = next.take().expect("set in the round before");
                 if layer < last_layer {
                     let ahead = self.checkpoint.layer(layer + 1)?;
@@ -108,32 +163,47 @@ impl<D: Device> Extraction<'_, D> {
                     next = Some(ahead);
                 }
                 let sae = self.sae(layer);
-                if number == 0 {
-                    self.device.on_host(|| hash_layer(&mut hasher, &weights));
-                    measured.sae_blake3.extend(sae.map(|sae| self.device.on_host(|| hash_sae(sae))));
+                self.hold(part_of_layer(layer), &mut hashes, || Ok(hash_layer(&weights)), &mut sink)?;
+                if let Some(sae) = sae {
+                    self.hold(part_of_sae(layer), &mut hashes, || Ok(hash_sae(sae)), &mut sink)?;
                 }
                 let encoder = sae.map(|sae| (sae, self.device.encoder(&sae.w_enc)));
                 let block = llama.layer(&weights);
-                for chunk in &mut chunks {
+                for at in 0..chunks.len() {
                     if observer.cancelled() {
+                        self.keep(&chunks, Some(Occasion::AT_A_STOP), &mut sink)?;
                         return Err(Error::Interrupted { run: None });
+                    }
+                    let chunk = &mut chunks[at];
+                    if chunk.next > layer {
+                        continue;
                     }
                     progress.layer = layer;
                     observer.progress(progress);
                     let started = Instant::now();
+                    let encoder = encoder.as_ref().filter(|_| !self.before.has(layer, &chunk.sentences));
                     let mut tapped = None;
-                    block.forward(&mut chunk.residual, &chunk.batch, sae.map(|sae| sae.tap.site), |rows| {
+                    block.forward(&mut chunk.residual, &chunk.batch, encoder.map(|(sae, _)| sae.tap.site), |rows| {
                         tapped = Some(self.device.gather(rows, &chunk.output));
                     });
+                    // Before what overflows: bytes that somebody wrote may be the cause.
+                    unaltered(tensors(&weights))?;
                     self.check_finite(layer, chunk)?;
                     measured.forward += started.elapsed();
-                    if let (Some((sae, encoder)), Some(rows)) = (&encoder, tapped) {
+                    if let (Some((sae, encoder)), Some(rows)) = (encoder, tapped) {
                         let started = Instant::now();
                         let (rows, candidates) = encode(self.device, sae, encoder, rows)?;
                         measured.encode += started.elapsed();
-                        sink(Encoded { layer, sentences: chunk.sentences.clone(), rows, candidates })?;
+                        unaltered([&sae.w_enc].into_iter())?;
+                        sink(Output::Rows(Encoded { layer, sentences: chunk.sentences.clone(), rows, candidates }))?;
                     }
+                    chunk.next = layer + 1;
                     progress.done += chunk.batch.n() as u64 * work;
+                }
+                if layer < last_layer && occasion.is_there() {
+                    let begun = Instant::now();
+                    self.keep(&chunks, None, &mut sink)?;
+                    occasion.used(begun);
                 }
                 if self.waves.streaming {
                     tensors(&weights).for_each(Tensor::dont_need);
@@ -142,8 +212,78 @@ impl<D: Device> Extraction<'_, D> {
             }
         }
         observer.progress(progress);
-        measured.weights_blake3 = hasher.finalize().to_hex().to_string();
+        self.sum_up(last_layer, &mut measured, hashes, &mut sink)?;
         Ok(measured)
+    }
+
+    /// Hashes a part of the weights when it is first read, and holds it against what the run read before.
+    fn hold(
+        &self,
+        part: String,
+        hashes: &mut BTreeMap<String, Hash>,
+        hash: impl FnOnce() -> Result<Hash, Error> + Send,
+        sink: &mut impl FnMut(Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if hashes.contains_key(&part) {
+            return Ok(());
+        }
+        let blake3 = self.device.on_host(hash)?;
+        match self.before.weights(&part) {
+            Some(before) if before != blake3 => return Err(Error::Weights { part, before, now: blake3 }),
+            Some(_) => {}
+            None => sink(Output::Weights { part: part.clone(), blake3 })?,
+        }
+        hashes.insert(part, blake3);
+        Ok(())
+    }
+
+    /// The hashes of all weights: those that were not read this time are known from before, or are read now.
+    fn sum_up(
+        &self,
+        last_layer: usize,
+        measured: &mut Measured,
+        mut hashes: BTreeMap<String, Hash>,
+        sink: &mut impl FnMut(Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut of = |part: String, hash: &(dyn Fn() -> Result<Hash, Error> + Sync)| {
+            if let Some(before) = self.before.weights(&part) {
+                return Ok(before);
+            }
+            self.hold(part.clone(), &mut hashes, hash, sink)?;
+            Ok::<_, Error>(hashes[&part])
+        };
+        let mut all = blake3::Hasher::new();
+        let embedding = || Ok(hash_tensors(&[], [&self.checkpoint.embedding()?].into_iter()));
+        all.update(of(EMBEDDING.into(), &embedding)?.as_bytes());
+        for layer in 0..=last_layer {
+            all.update(of(part_of_layer(layer), &|| Ok(hash_layer(&self.checkpoint.layer(layer)?)))?.as_bytes());
+        }
+        for sae in self.saes {
+            let hash = of(part_of_sae(sae.tap.layer), &|| Ok(hash_sae(sae)))?;
+            measured.sae_blake3.push(hash.to_hex().to_string());
+        }
+        measured.weights_blake3 = all.finalize().to_hex().to_string();
+        Ok(())
+    }
+
+    /// Gives the chunks of a wave to be kept, unless they are more than `most` bytes.
+    fn keep(
+        &self,
+        chunks: &[Chunk<D::Rows>],
+        most: Option<usize>,
+        sink: &mut impl FnMut(Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let width = self.checkpoint.config.d_model;
+        let bytes: usize = chunks.iter().map(|chunk| 4 * chunk.batch.n() * width).sum();
+        if most.is_some_and(|most| bytes > most) {
+            return Ok(());
+        }
+        for (at, chunk) in chunks.iter().enumerate() {
+            let rows = self.device.download(&chunk.residual);
+            let last = at + 1 == chunks.len();
+            sink(Output::Residual(Saved { sentences: chunk.sentences.clone(), next: chunk.next, rows, last }))?;
+        }
+        Ok(())
     }
 
     /// The SAE of a layer.
@@ -159,11 +299,26 @@ impl<D: Device> Extraction<'_, D> {
     }
 
     fn chunk(&self, llama: &Llama<'_, D>, sentences: Range<usize>) -> Result<Chunk<D::Rows>, Error> {
+        let (batch, output) = self.batch(&sentences);
+        let residual = llama.embed(&batch)?;
+        unaltered([&self.checkpoint.embedding()?].into_iter())?;
+        Ok(Chunk { sentences, residual, batch, output, next: 0 })
+    }
+
+    /// A chunk that was on its way.
+    fn kept_chunk(&self, saved: Saved) -> Chunk<D::Rows> {
+        let (batch, output) = self.batch(&saved.sentences);
+        let residual = self.device.upload(saved.rows);
+        Chunk { sentences: saved.sentences, residual, batch, output, next: saved.next }
+    }
+
+    /// The rows of some sentences, and which of them are output.
+    fn batch(&self, sentences: &Range<usize>) -> (Batch, Vec<usize>) {
         let tokens = &self.tokens[sentences.clone()];
         let batch = Batch::new(tokens);
         let starts = batch.spans().iter().map(|span| span.start);
         let output = starts.zip(tokens).flat_map(|(start, t)| t.output_positions().map(move |p| start + p)).collect();
-        Ok(Chunk { sentences, residual: llama.embed(&batch)?, batch, output })
+        (batch, output)
     }
 
     fn check_finite(&self, layer: usize, chunk: &Chunk<D::Rows>) -> Result<(), Error> {
@@ -211,6 +366,12 @@ pub fn encode<D: Device>(
     Ok((rows, sparse.candidates as u64))
 }
 
+/// Whether the files under these are still what they were when they were opened: what was computed from a file that
+/// somebody wrote to meanwhile is worth nothing.
+fn unaltered<'a>(mut tensors: impl Iterator<Item = &'a Tensor>) -> Result<(), Error> {
+    tensors.find_map(Tensor::altered).map_or(Ok(()), |what| Err(Error::Altered { what }))
+}
+
 /// The matrices of a layer.
 pub(crate) fn tensors(weights: &LayerWeights) -> impl Iterator<Item = &Tensor> {
     let LayerWeights { q, k, v, o, gate, up, down, .. } = weights;
@@ -229,7 +390,7 @@ fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
     });
 }
 
-pub(crate) fn hash_sae(sae: &Sae) -> String {
+pub(crate) fn hash_sae(sae: &Sae) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hash_tensor(&mut hasher, &sae.w_enc);
     hasher.update(format!("{} {:?}", sae.scale, sae.input_norm).as_bytes());
@@ -244,11 +405,16 @@ pub(crate) fn hash_sae(sae: &Sae) -> String {
             hasher.update(b"jumprelu")
         }
     };
-    hasher.finalize().to_hex().to_string()
+    hasher.finalize()
 }
 
-fn hash_layer(hasher: &mut blake3::Hasher, weights: &LayerWeights) {
-    hash_numbers(hasher, &weights.attn_norm);
-    hash_numbers(hasher, &weights.mlp_norm);
-    tensors(weights).for_each(|tensor| hash_tensor(hasher, tensor));
+fn hash_layer(weights: &LayerWeights) -> Hash {
+    hash_tensors(&[&weights.attn_norm, &weights.mlp_norm], tensors(weights))
+}
+
+fn hash_tensors<'a>(norms: &[&[f32]], tensors: impl Iterator<Item = &'a Tensor>) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    norms.iter().for_each(|norm| hash_numbers(&mut hasher, norm));
+    tensors.for_each(|tensor| hash_tensor(&mut hasher, tensor));
+    hasher.finalize()
 }

@@ -44,6 +44,21 @@ pub enum Error {
     /// A file of our own could not be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// A run that cannot be taken up again; a full sentence with the way out.
+    #[error("{} cannot be resumed: {what}", run.display())]
+    Resume { run: PathBuf, what: String },
+    /// Weights that are not those that the run was begun with.
+    #[error(
+        "the weights ({part}) are not those that this run was begun with: BLAKE3 {now} instead of {before}; put the old files \
+         back, or start a new run"
+    )]
+    Weights { part: String, before: blake3::Hash, now: blake3::Hash },
+    /// A file of weights that changed while it was in use.
+    #[error("{what} while it was in use: put it back as it was when the run was begun")]
+    Altered { what: String },
+    /// A mistake in this program.
+    #[error("a mistake in this program ({0}): please report it")]
+    Panicked(String),
     /// The observer asked to stop.
     #[error("interrupted{}", run.as_ref().map(|run| format!("; what was finished is in {}", run.display())).unwrap_or_default())]
     Interrupted { run: Option<PathBuf> },
@@ -56,6 +71,19 @@ impl Error {
             self,
             Error::Config(_) | Error::Unavailable(_) | Error::Sae(llamascope_sae::Error::UnknownRelease { .. })
         )
+    }
+
+    /// Whether a run that ended so can be resumed as it is, once the cause is gone.
+    pub fn is_resumable(&self) -> bool {
+        let lasting = matches!(
+            self,
+            Error::NonFinite { .. }
+                | Error::Resume { .. }
+                | Error::Weights { .. }
+                | Error::Rows { .. }
+                | Error::Mismatch(_)
+        );
+        !lasting && !self.is_usage()
     }
 
     /// Whether the user stopped the work.

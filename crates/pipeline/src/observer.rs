@@ -30,6 +30,9 @@ pub trait Observer: Sync {
     /// Something that is probably wrong.
     fn warn(&self, _text: &str) {}
 
+    /// The run folder is there: from now on the run can be resumed.
+    fn run_folder(&self, _run: &std::path::Path) {}
+
     /// `done` of `total` bytes of a file have arrived.
     fn download(&self, _file: &str, _done: u64, _total: u64) {}
 

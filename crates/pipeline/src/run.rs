@@ -1,12 +1,16 @@
 //! The main job: sentences in, a run folder out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use llamascope_compute::{Cpu, Device, Kernel, Precision, Tensor};
 use llamascope_model::Checkpoint;
-use llamascope_record::run::{Counts, DeviceInfo, FileInfo, Manifest, ModelInfo, RunWriter, SaeInfo, Status, Timings};
+use llamascope_record::run::{
+    Counts, DeviceInfo, Disk, FileInfo, Ledger, Manifest, ModelInfo, RunWriter, SaeInfo, Status, Tally, Timings,
+    sentences_blake3, tally_files,
+};
 use llamascope_record::sentence::read_sentences;
 use llamascope_record::{Sentence, Tokens};
 use llamascope_sae::{Activation, Sae};
@@ -16,9 +20,10 @@ use crate::config::{self, DeviceChoice, RunConfig};
 use crate::engine::{self, Extraction, Measured};
 use crate::fetch::HubOptions;
 use crate::observer::Observer;
-use crate::sink::Sink;
+use crate::residual::Kept;
+use crate::sink::{Sink, Written};
 use crate::source::{open_model, open_saes};
-use crate::wave;
+use crate::wave::{self, Waves};
 
 /// What a run needs to know of the machine and the moment: libraries read neither environment nor clock.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Surroundings {
     pub started: String,
     /// Tells the most memory that the process has had, in bytes.
     pub peak_memory: fn() -> Option<u64>,
+    /// What run folders are written to: the disk itself, but in tests.
+    pub disk: Disk,
 }
 
 /// A finished run.
@@ -49,11 +56,23 @@ pub struct Finished {
 }
 
 /// Sentences of all input files, tokenised.
-struct Input {
-    sentences: Vec<Sentence>,
-    tokens: Vec<Tokens>,
+pub(crate) struct Input {
+    pub sentences: Vec<Sentence>,
+    pub tokens: Vec<Tokens>,
     blank_lines: u64,
     truncated: u64,
+}
+
+/// A run of which everything is open and checked, and nothing written.
+pub(crate) struct Prepared {
+    started: Instant,
+    device: Cpu,
+    checkpoint: Checkpoint,
+    saes: Vec<Sae>,
+    pub input: Input,
+    pub waves: Waves,
+    /// The manifest of a new run, with the timings so far.
+    pub manifest: Manifest,
 }
 
 /// Does what the config says.
@@ -62,8 +81,35 @@ struct Input {
 /// Whatever is wrong with config, model, SAEs or input, before anything is written; afterwards a full disk, rows that
 /// are not finite, an interruption: the folder then says so and holds what was finished.
 pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Observer) -> Result<Finished, Error> {
-    let started = Instant::now();
+    let memory = config.memory.unwrap_or(surroundings.memory);
     let device = open_device(config, surroundings)?;
+    let prepared = prepare(config, device, memory, surroundings, observer)?;
+    let writer = RunWriter::create_on(&config.output_dir, &surroundings.stamp, surroundings.disk.clone())?;
+    if !writer.is_locked() {
+        observer.note("note: this file system knows no locks: nothing keeps a second process off the run folder");
+    }
+    let mut manifest = prepared.manifest.clone();
+    writer.write_manifest(&manifest)?;
+    observer.run_folder(writer.path());
+    if let Err(error) = writer.write_sentences(&prepared.input.sentences, &prepared.input.tokens) {
+        manifest.status = Status::Failed;
+        // The first error is the one to tell: on a full disk this write fails for the same reason.
+        let _ = writer.write_manifest(&manifest);
+        return Err(error.into());
+    }
+    let ledger = Ledger::new(prepared.taps(), prepared.input.sentences.len());
+    work(&prepared, &writer, manifest, ledger, &Kept::default(), surroundings, observer)
+}
+
+/// Opens and checks everything that a run needs.
+pub(crate) fn prepare(
+    config: &RunConfig,
+    device: Cpu,
+    memory: u64,
+    surroundings: &Surroundings,
+    observer: &dyn Observer,
+) -> Result<Prepared, Error> {
+    let started = Instant::now();
     let hub = &surroundings.hub;
     let revision = config.revision.as_deref();
     let (checkpoint, model_path) = open_model(&config.model_id, revision, &config.layers, hub, observer)?;
@@ -74,11 +120,8 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
     let tokenising = Instant::now();
     let input = read_input(config, &checkpoint, &device, observer)?;
     let tokenize_s = tokenising.elapsed().as_secs_f64();
-    let memory = config.memory.unwrap_or(surroundings.memory);
     let waves = plan_waves(&checkpoint, &saes, &input.tokens, memory)?;
-
-    let writer = RunWriter::create(&config.output_dir, &surroundings.stamp)?;
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         program: surroundings.program.clone(),
         started: surroundings.started.clone(),
         config: config.to_json(),
@@ -86,50 +129,68 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
         saes: saes.iter().map(sae_info).collect(),
         device: device_info(&device),
         counts: input.counts(),
+        timings: Timings { load_s, tokenize_s, ..Timings::default() },
         waves: waves.waves.len() as u64,
+        memory_bytes: memory,
+        sentences_blake3: Some(sentences_blake3(&input.sentences, &input.tokens)),
         ..Manifest::default()
     };
-    writer.write_manifest(&manifest)?;
-    if let Err(error) = writer.write_sentences(&input.sentences, &input.tokens) {
-        manifest.status = Status::Failed;
-        // The first error is the one to tell: on a full disk this write fails for the same reason.
-        let _ = writer.write_manifest(&manifest);
-        return Err(error.into());
+    if observer.cancelled() {
+        return Err(Error::Interrupted { run: None });
     }
+    Ok(Prepared { started, device, checkpoint, saes, input, waves, manifest })
+}
 
-    observer.stage(&format!("running {} tokens through layers 0 to {}", manifest.counts.tokens, last_layer(&saes)));
-    let extraction =
-        Extraction { device: &device, checkpoint: &checkpoint, saes: &saes, tokens: &input.tokens, waves: &waves };
-    let (result, sink) = extract(&extraction, Sink::new(&writer, &input.tokens, &saes), observer);
-
-    let (layers, fingerprint, write_time) = sink.finish();
-    manifest.counts.rows = layers.iter().map(|layer| layer.rows).sum();
-    manifest.layers = layers;
-    let total_s = started.elapsed().as_secs_f64();
-    let measured = result.as_ref().ok().cloned().unwrap_or_default();
-    let (forward_s, encode_s) = (measured.forward.as_secs_f64(), measured.encode.as_secs_f64());
-    let working_s = total_s - load_s;
-    manifest.timings = Timings {
-        load_s,
-        tokenize_s,
-        forward_s,
-        encode_s,
-        write_s: write_time.as_secs_f64(),
-        total_s,
-        tokens_per_s: if working_s > 0.0 { manifest.counts.tokens as f64 / working_s } else { 0.0 },
+/// Computes what `ledger` lacks, and finishes the run or says in its manifest how it ended. The manifest's timings are
+/// those of its earlier parts.
+pub(crate) fn work(
+    prepared: &Prepared,
+    writer: &RunWriter,
+    mut manifest: Manifest,
+    ledger: Ledger,
+    kept: &Kept,
+    surroundings: &Surroundings,
+    observer: &dyn Observer,
+) -> Result<Finished, Error> {
+    let Prepared { device, checkpoint, saes, input, waves, .. } = prepared;
+    let tokens = &input.tokens;
+    let left: u64 = waves.waves.iter().flatten().cloned().flatten().map(|sentence| tokens[sentence].len() as u64).sum();
+    observer.stage(&format!("running {left} tokens through layers 0 to {}", prepared.last_layer()));
+    let sink = Sink::new(writer, tokens, &manifest.saes, ledger.clone(), observer);
+    let (result, written) = match sink {
+        Ok(sink) => {
+            let extraction = Extraction { device, checkpoint, saes, tokens, waves, before: &ledger, kept };
+            extract(&extraction, sink, observer)
+        }
+        Err(error) => (Err(error), None),
     };
-    manifest.peak_memory_bytes = (surroundings.peak_memory)();
-    match result {
-        Ok(measured) => {
-            manifest.model.weights_blake3 = Some(measured.weights_blake3);
-            for (sae, blake3) in manifest.saes.iter_mut().zip(measured.sae_blake3) {
-                sae.blake3 = blake3;
-            }
-            manifest.fingerprint = Some(fingerprint);
-            manifest.status = Status::Complete;
-            manifest.complete = true;
-            writer.write_manifest(&manifest)?;
-            warn_of_odd_density(&saes, &manifest, observer);
+    let parts = Parts {
+        measured: result.as_ref().ok().cloned().unwrap_or_default(),
+        write_s: written.as_ref().map_or(0.0, |written| written.busy.as_secs_f64()),
+    };
+    if let Some(tally) = written.as_ref().and_then(|written| written.tally.as_ref()) {
+        let ledger = &written.as_ref().expect("there with its tally").ledger;
+        manifest.layers = tally.summaries(|layer| ledger.candidates(layer));
+        manifest.counts.rows = manifest.layers.iter().map(|layer| layer.rows).sum();
+    }
+    let earlier = manifest.timings.clone();
+    // Told before the run is sealed: should the mark that it is complete be lost, what was measured is not.
+    manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
+    manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
+    let finished = result.and_then(|measured| {
+        let written = written.expect("there unless the result is an error");
+        finish(writer, &mut manifest, measured, written, prepared, observer)
+    });
+    manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
+    manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
+    let completed = finished.and_then(|()| {
+        manifest.status = Status::Complete;
+        manifest.complete = true;
+        Ok(writer.write_manifest(&manifest)?)
+    });
+    match completed {
+        Ok(()) => {
+            warn_of_odd_density(saes, &manifest, observer);
             Ok(Finished { path: writer.path().into(), manifest })
         }
         Err(mut error) => {
@@ -138,6 +199,7 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
             }
             let interrupted = error.is_interruption();
             manifest.status = if interrupted { Status::Interrupted } else { Status::Failed };
+            manifest.complete = false;
             // The first error is the one to tell: on a full disk this write fails for the same reason.
             let _ = writer.write_manifest(&manifest);
             Err(if interrupted { Error::Interrupted { run: Some(writer.path().into()) } } else { error })
@@ -145,30 +207,116 @@ pub fn run(config: &RunConfig, surroundings: &Surroundings, observer: &dyn Obser
     }
 }
 
-/// Runs the engine, with the sink on a thread of its own. The sink is returned in any case, with what it has written.
+/// Brings everything of a run to the disk but the mark that it is complete.
+fn finish(
+    writer: &RunWriter,
+    manifest: &mut Manifest,
+    measured: Measured,
+    written: Written,
+    prepared: &Prepared,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    let Written { ledger, tally, .. } = written;
+    let tally = match tally {
+        Some(tally) => Some(tally),
+        None => {
+            observer.stage(&format!("counting the rows of {} files", ledger.finished_files()));
+            let (tokens, stop) = (&prepared.input.tokens, || observer.cancelled());
+            prepared.device.on_host(|| tally_files(writer.path(), &manifest.saes, tokens, &ledger, &stop))?
+        }
+    };
+    let tally = tally.ok_or(Error::Interrupted { run: None })?;
+    let fingerprint = tally.fingerprint();
+    let same = |before: &Option<String>, now: &str| before.as_deref().is_none_or(|before| before == now);
+    if !same(&manifest.fingerprint, &fingerprint) || !same(&manifest.model.weights_blake3, &measured.weights_blake3) {
+        return Err(Error::Mismatch(format!(
+            "{}: the rows that were computed now are not those that the run had (fingerprint {fingerprint} instead of {}): \
+             the weights are not what they were",
+            writer.path().display(),
+            manifest.fingerprint.as_deref().unwrap_or("none")
+        )));
+    }
+    manifest.model.weights_blake3 = Some(measured.weights_blake3);
+    for (sae, blake3) in manifest.saes.iter_mut().zip(measured.sae_blake3) {
+        sae.blake3 = blake3;
+    }
+    seal(writer, manifest, &tally, &ledger)
+}
+
+/// Sums a run up whose rows are all written, and waits until it is on the disk.
+pub(crate) fn seal(writer: &RunWriter, manifest: &mut Manifest, tally: &Tally, ledger: &Ledger) -> Result<(), Error> {
+    manifest.layers = tally.summaries(|layer| ledger.candidates(layer));
+    manifest.counts.rows = manifest.layers.iter().map(|layer| layer.rows).sum();
+    manifest.fingerprint = Some(tally.fingerprint());
+    manifest.rows_blake3 = Some(writer.write_sums(ledger)?.to_hex().to_string());
+    // From here on the run is known by its list of files; the journal goes when that and all rows are on the disk.
+    writer.write_manifest(manifest)?;
+    writer.settle(ledger)?;
+    writer.remove_journal()?;
+    Ok(())
+}
+
+/// Where the time of this part of a run went.
+struct Parts {
+    measured: Measured,
+    write_s: f64,
+}
+
+/// The timings of a run after another part of it.
+fn timings(prepared: &Prepared, earlier: &Timings, parts: &Parts, tokens: u64) -> Timings {
+    let now = &prepared.manifest.timings;
+    let (load_s, total_s) = (earlier.load_s + now.load_s, earlier.total_s + prepared.started.elapsed().as_secs_f64());
+    let working_s = total_s - load_s;
+    Timings {
+        load_s,
+        tokenize_s: earlier.tokenize_s + now.tokenize_s,
+        forward_s: earlier.forward_s + parts.measured.forward.as_secs_f64(),
+        encode_s: earlier.encode_s + parts.measured.encode.as_secs_f64(),
+        write_s: earlier.write_s + parts.write_s,
+        total_s,
+        tokens_per_s: if working_s > 0.0 { tokens as f64 / working_s } else { 0.0 },
+    }
+}
+
+/// Runs the engine, with the sink on a thread of its own. What was written is returned in any case but that of a panic.
 fn extract<'a, D: Device>(
     extraction: &Extraction<'_, D>,
     mut sink: Sink<'a>,
     observer: &dyn Observer,
-) -> (Result<Measured, Error>, Sink<'a>) {
+) -> (Result<Measured, Error>, Option<Written>) {
     std::thread::scope(|scope| {
         // A few chunks in flight: the engine waits when the disk is slower than it.
-        let (sender, receiver) = sync_channel::<engine::Encoded>(4);
-        let writing = scope.spawn(move || {
-            let result = receiver.iter().try_for_each(|encoded| sink.take(encoded));
-            (result, sink)
+        let (sender, receiver) = sync_channel::<engine::Output>(4);
+        let writing = std::thread::Builder::new().name("writer".into()).spawn_scoped(scope, move || {
+            let result = receiver.iter().try_for_each(|output| sink.take(output));
+            (result, sink.finish())
         });
-        let computed = extraction.run(observer, |encoded| {
-            // The writer is gone only after an error of its own, which is told below.
-            sender.send(encoded).map_err(|_| Error::Interrupted { run: None })
-        });
+        let writing = match writing {
+            Ok(writing) => writing,
+            Err(error) => return (Err(Error::Unavailable(format!("cannot start a thread: {error}"))), None),
+        };
+        // A panic is a mistake of ours. It must not leave a run that nobody knows how to go on with.
+        let computed = catch_unwind(AssertUnwindSafe(|| {
+            extraction.run(observer, |output| {
+                // The writer is gone only after an error of its own, which is told below.
+                sender.send(output).map_err(|_| Error::Interrupted { run: None })
+            })
+        }));
         drop(sender);
-        let (written, sink) = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (written.and(computed), sink)
+        let computed = computed.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        match writing.join() {
+            Ok((written, rest)) => (written.and(computed), Some(rest)),
+            Err(panic) => (Err(panicked(&*panic)), None),
+        }
     })
 }
 
-fn open_device(config: &RunConfig, surroundings: &Surroundings) -> Result<Cpu, Error> {
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    Error::Panicked(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into()))
+}
+
+pub(crate) fn open_device(config: &RunConfig, surroundings: &Surroundings) -> Result<Cpu, Error> {
     match config.device {
         DeviceChoice::Auto | DeviceChoice::Cpu => {}
         other => {
@@ -228,7 +376,7 @@ fn read_input(
 
 impl Input {
     /// Where a sentence stands, as `file:line`.
-    fn place(&self, sentence: usize) -> String {
+    pub fn place(&self, sentence: usize) -> String {
         let source = &self.sentences[sentence].source;
         format!("{}:{}", source.file, source.line)
     }
@@ -242,6 +390,22 @@ impl Input {
             tokens: self.tokens.iter().map(|tokens| tokens.len() as u64).sum(),
             rows: 0,
         }
+    }
+}
+
+impl Prepared {
+    /// The layers that are read, ascending.
+    pub fn taps(&self) -> Vec<usize> {
+        self.saes.iter().map(|sae| sae.tap.layer).collect()
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.checkpoint.config.d_model
+    }
+
+    fn last_layer(&self) -> usize {
+        last_layer(&self.saes)
     }
 }
 

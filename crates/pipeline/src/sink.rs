@@ -1,94 +1,124 @@
-//! The far end of the engine: rows are formatted, written and counted on a thread of their own.
+//! The far end of the engine: rows are formatted, written, counted and entered in the journal on a thread of their own.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use llamascope_record::Tokens;
-use llamascope_record::run::{Fingerprint, LayerSummary, RunWriter, output_rows};
-use llamascope_sae::Sae;
+use llamascope_record::run::{Entry, Hex, Journal, Ledger, ResidualWriter, RunWriter, SaeInfo, Tally, output_rows};
 
 use crate::Error;
-use crate::engine::Encoded;
+use crate::engine::{Encoded, Output};
+use crate::observer::Observer;
+use crate::residual::Saved;
 
 /// What has been written.
 pub(crate) struct Sink<'a> {
     writer: &'a RunWriter,
     tokens: &'a [Tokens],
-    layers: BTreeMap<usize, Tally>,
-    fingerprint: Fingerprint,
-    busy: Duration,
+    journal: Journal,
+    observer: &'a dyn Observer,
+    written: Written,
+    residual: Residual,
 }
 
-/// Counts of one layer.
-struct Tally {
-    hook: String,
-    d_sae: usize,
-    rows: u64,
-    nnz: u64,
-    l0_max: u64,
-    seen: Vec<bool>,
-    candidates: u64,
+/// What is left when the sink is done, be it with an error.
+pub(crate) struct Written {
+    /// What is finished of the run.
+    pub ledger: Ledger,
+    /// The rows that were written; none in a run that was resumed, whose rows are counted from its files.
+    pub tally: Option<Tally>,
+    /// Time that writing took.
+    pub busy: Duration,
+}
+
+/// The file of rows on their way. It only saves work: where it cannot be written the run goes on without it.
+enum Residual {
+    Idle,
+    Open(ResidualWriter),
+    GivenUp,
 }
 
 impl<'a> Sink<'a> {
-    pub fn new(writer: &'a RunWriter, tokens: &'a [Tokens], saes: &[Sae]) -> Self {
-        let tally = |sae: &Sae| Tally {
-            hook: sae.tap.to_string(),
-            d_sae: sae.d_sae(),
-            rows: 0,
-            nnz: 0,
-            l0_max: 0,
-            seen: vec![false; sae.d_sae()],
-            candidates: 0,
-        };
-        Sink {
+    /// Goes on from `ledger`.
+    pub fn new(
+        writer: &'a RunWriter,
+        tokens: &'a [Tokens],
+        saes: &[SaeInfo],
+        ledger: Ledger,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, Error> {
+        let tally = (ledger.finished_files() == 0).then(|| Tally::new(saes));
+        Ok(Sink {
             writer,
             tokens,
-            layers: saes.iter().map(|sae| (sae.tap.layer, tally(sae))).collect(),
-            fingerprint: Fingerprint::default(),
-            busy: Duration::ZERO,
-        }
+            journal: writer.journal(&ledger)?,
+            observer,
+            written: Written { ledger, tally, busy: Duration::ZERO },
+            residual: Residual::Idle,
+        })
     }
 
-    /// Writes the files of some sentences.
-    pub fn take(&mut self, encoded: Encoded) -> Result<(), Error> {
+    /// Takes what the engine gives.
+    pub fn take(&mut self, output: Output) -> Result<(), Error> {
         let started = Instant::now();
-        let tally = self.layers.get_mut(&encoded.layer).expect("every SAE has a tally");
-        tally.candidates += encoded.candidates;
-        let mut from = 0;
-        for sentence in encoded.sentences.clone() {
-            let tokens = &self.tokens[sentence];
-            let to = from + tokens.output_positions().count();
-            let rows = encoded.rows.slice(from..to);
-            from = to;
-            self.writer.write_rows(encoded.layer, sentence, tokens, &rows)?;
-            let output = output_rows(tokens, &rows).expect("write_rows has checked the number of rows");
-            self.fingerprint.add(encoded.layer, sentence, output);
-            tally.rows += rows.len() as u64;
-            tally.nnz += rows.nnz() as u64;
-            for (ids, _) in rows.iter() {
-                tally.l0_max = tally.l0_max.max(ids.len() as u64);
-                ids.iter().for_each(|id| tally.seen[*id as usize] = true);
-            }
+        match output {
+            Output::Weights { part, blake3 } => self.enter(Entry::Weights { part, blake3: Hex(blake3) })?,
+            Output::Rows(encoded) => self.rows(encoded)?,
+            Output::Residual(saved) => self.keep(saved),
         }
-        self.busy += started.elapsed();
+        self.written.busy += started.elapsed();
         Ok(())
     }
 
-    /// A summary a layer, the fingerprint of the run, and the time it took.
-    pub fn finish(self) -> (Vec<LayerSummary>, String, Duration) {
-        let summary = |(layer, tally): (&usize, &Tally)| LayerSummary {
-            layer: *layer,
-            hook: tally.hook.clone(),
-            d_sae: tally.d_sae,
-            rows: tally.rows,
-            nnz: tally.nnz,
-            l0_mean: if tally.rows == 0 { 0.0 } else { tally.nnz as f64 / tally.rows as f64 },
-            l0_max: tally.l0_max,
-            features_seen: tally.seen.iter().filter(|seen| **seen).count() as u64,
-            candidates: tally.candidates,
-            fingerprint: self.fingerprint.of_layer(*layer).unwrap_or_default(),
+    /// Writes the files of some sentences, and then enters them.
+    fn rows(&mut self, encoded: Encoded) -> Result<(), Error> {
+        let Encoded { layer, sentences, rows, candidates } = encoded;
+        let first = sentences.start;
+        let mut hashes = Vec::with_capacity(sentences.len());
+        let mut from = 0;
+        for sentence in sentences {
+            let tokens = &self.tokens[sentence];
+            let to = from + tokens.output_positions().count();
+            let rows = rows.slice(from..to);
+            from = to;
+            hashes.push(Hex(self.writer.write_rows(layer, sentence, tokens, &rows)?));
+            if let Some(tally) = &mut self.written.tally {
+                let output = output_rows(tokens, &rows).expect("write_rows has checked the number of rows");
+                tally.add(layer, sentence, output);
+            }
+        }
+        self.enter(Entry::Rows { layer, first, candidates, blake3: hashes })
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<(), Error> {
+        self.journal.append(&entry)?;
+        self.written.ledger.add(entry);
+        Ok(())
+    }
+
+    fn keep(&mut self, saved: Saved) {
+        if let Residual::GivenUp = self.residual {
+            return;
+        }
+        let mut write = || {
+            let mut file = match std::mem::replace(&mut self.residual, Residual::Idle) {
+                Residual::Open(file) => file,
+                _ => self.writer.residual()?,
+            };
+            saved.write(|bytes| file.write(bytes))?;
+            if saved.last {
+                return file.finish();
+            }
+            self.residual = Residual::Open(file);
+            Ok(())
         };
-        (self.layers.iter().map(summary).collect(), self.fingerprint.of_run(), self.busy)
+        if let Err(error) = write() {
+            self.observer.warn(&format!("{error}; the run goes on, a resume will have more to compute again"));
+            self.residual = Residual::GivenUp;
+        }
+    }
+
+    /// What has been written.
+    pub fn finish(self) -> Written {
+        self.written
     }
 }

@@ -51,6 +51,26 @@ pub fn plan(config: &Config, lengths: &[usize], memory: u64, layer_bytes: u64, a
     Waves { waves, streaming }
 }
 
+impl Waves {
+    /// What is left of the waves when sentences are done in part: `done` tells what of a sentence is, and nothing is left
+    /// of one that is `all` done. A chunk is divided where its sentences have not come equally far.
+    pub fn rest<Done: PartialEq>(self, done: impl Fn(usize) -> Done, all: &Done) -> Waves {
+        let divided = |chunk: Range<usize>| {
+            let mut pieces: Vec<(Range<usize>, Done)> = Vec::new();
+            for sentence in chunk {
+                let done = done(sentence);
+                match pieces.last_mut() {
+                    Some((piece, so_far)) if *so_far == done => piece.end = sentence + 1,
+                    _ => pieces.push((sentence..sentence + 1, done)),
+                }
+            }
+            pieces.into_iter().filter(|(_, done)| done != all).map(|(piece, _)| piece)
+        };
+        let waves = self.waves.into_iter().map(|wave| wave.into_iter().flat_map(divided).collect());
+        Waves { waves: waves.filter(|wave: &Vec<_>| !wave.is_empty()).collect(), streaming: self.streaming }
+    }
+}
+
 /// Bytes of the residual stream of a row.
 fn residual_bytes_per_row(config: &Config) -> u64 {
     4 * config.d_model as u64
@@ -113,6 +133,17 @@ mod tests {
         let count = |memory| plan(&config(), &lengths, memory, 700 << 20, 16 << 30).waves.len();
         assert_eq!(count(4 << 30), 1);
         assert!(count(1500 << 20) > 1);
+    }
+
+    #[test]
+    fn the_rest_keeps_chunks_apart_that_have_not_come_equally_far() {
+        let waves = Waves { waves: vec![vec![0..3, 3..6], vec![6..9]], streaming: false };
+        let done = |sentence| [2, 2, 2, 2, 1, 1, 2, 0, 2][sentence];
+        let rest = waves.clone().rest(done, &2).waves;
+        assert_eq!((rest.len(), rest.concat()), (2, vec![4..6, 7..8]));
+        let done = |sentence| [0, 1, 1, 0, 0, 0, 2, 2, 2][sentence];
+        assert_eq!(waves.clone().rest(done, &2).waves, [vec![0..1, 1..3, 3..6]]);
+        assert_eq!(waves.clone().rest(|_| 0, &2), waves);
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn make(folder: &Path, sentences: usize, layers: usize) -> Outcome {
     for layer in 0..layers {
         let write = |(number, tokens): (usize, &Tokens)| {
             let rows = rows(layer, number, tokens.len() - 1);
-            writer.write_rows(layer, number, tokens, &rows).map(|()| (rows.len() as u64, rows.nnz() as u64))
+            writer.write_rows(layer, number, tokens, &rows).map(|_| (rows.len() as u64, rows.nnz() as u64))
         };
         let add = |a: (u64, u64), b: (u64, u64)| Ok((a.0 + b.0, a.1 + b.1));
         let (rows, nnz) = tokens.par_iter().enumerate().map(write).try_reduce(|| (0, 0), add)?;

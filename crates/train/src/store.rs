@@ -151,8 +151,8 @@ impl Store {
         for (key, is) in KEYS.iter().filter(|key| !key.free).map(|key| (key.name, (key.get)(settings))) {
             let was = file.settings.get(key).cloned().unwrap_or_default();
             // Numbers are compared as they are written.
-            if was.to_string() != is.to_string() {
-                let (was, is) = (was.to_string(), is.to_string());
+            let (was, is) = (was.to_string(), is.to_string());
+            if was != is {
                 return Err(Error::OtherSettings { path: path.into(), key: key.into(), was, is });
             }
         }

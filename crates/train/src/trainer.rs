@@ -260,10 +260,10 @@ impl Trainer<'_> {
             if self.watch.cancelled() {
                 return Err(self.interrupted(store, data, state));
             }
-            if step / per_round > state.counts.round {
-                if let Err(error) = self.refill(state, sitting, lines.last()) {
-                    return Err(if error.is_interruption() { self.interrupted(store, data, state) } else { error });
-                }
+            if step / per_round > state.counts.round
+                && let Err(error) = self.refill(state, sitting, lines.last())
+            {
+                return Err(if error.is_interruption() { self.interrupted(store, data, state) } else { error });
             }
             let which = state.buffer.batch(state.counts.round, step % per_round, settings.batch);
             let mut broken = None;

@@ -8,22 +8,19 @@ use std::{fs, thread};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
-use llamascope_pipeline::Surroundings;
-use llamascope_pipeline::config::{Overrides, RunConfig};
-use llamascope_pipeline::fetch::HubOptions;
 use llamascope_serve::{Library, Settings, router};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
+use crate::Target;
 use crate::place::Place;
-use crate::{Target, fixture_path};
+use crate::tiny::{RUN, config, surroundings};
 
 /// See the module. The model of typed sentences is opened once and kept.
 pub const TARGET: Target = Target { name: "http", run, seeds, base_bytes: 64 << 20, bytes_per_byte: 4 << 10 };
 
 const PORT: u16 = 7311;
-const RUN: &str = "run_20260102_030405";
 /// Largest answer to anything, for a run of these few sentences.
 const ANSWER_LIMIT: usize = 16 << 20;
 
@@ -82,29 +79,9 @@ impl Served {
 
 fn serve() -> Served {
     let place = Place::new();
-    let input = place.write(
-        "in.txt",
-        "The capital of France is Paris.\n東京は日本の都市です。🦙\n<script>\u{1}\n1 + 1 = 2\n".as_bytes(),
-    );
-    let given = Overrides {
-        model_id: Some(fixture_path("tied/model").display().to_string()),
-        sae_release: Some(fixture_path("tied/saes_jumprelu").display().to_string()),
-        input_csvs: Some(vec![input]),
-        output_dir: Some(place.path().join("outputs")),
-        threads: Some(1.try_into().expect("not zero")),
-        ..Overrides::default()
-    };
-    let config = RunConfig::resolve(None, given).expect("nothing is missing");
-    let surroundings = Surroundings {
-        hub: HubOptions { offline: true, ..HubOptions::default() },
-        memory: 1 << 28,
-        kernel: None,
-        program: "llamascope 0.0.0".into(),
-        stamp: RUN[4..].into(),
-        started: "2026-01-02T03:04:05Z".into(),
-        peak_memory: || None,
-    };
-    llamascope_pipeline::run(&config, &surroundings, &()).expect("the fixtures are a model and its SAEs");
+    let sentences = "The capital of France is Paris.\n東京は日本の都市です。🦙\n<script>\u{1}\n1 + 1 = 2\n";
+    let made = llamascope_pipeline::run(&config(&place, sentences), &surroundings(), &());
+    made.expect("the fixtures are a model and its SAEs");
     fs::create_dir(place.path().join("outputs/run_empty")).expect("a folder can be made");
     let settings = Settings {
         cache: None,

@@ -8,6 +8,7 @@ pub mod http;
 pub mod index;
 pub mod labels;
 pub mod model_folder;
+pub mod resume;
 pub mod run_folder;
 pub mod sae;
 pub mod safetensors;
@@ -30,6 +31,7 @@ pub const ALL: &[Target] = &[
     model_folder::TARGET,
     sae::TARGET,
     run_folder::TARGET,
+    resume::TARGET,
     index::TARGET,
     labels::TARGET,
     http::TARGET,

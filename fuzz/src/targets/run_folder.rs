@@ -1,10 +1,10 @@
-//! A run folder: manifest, sentences, and the rows of two sentences at two layers. Read as it stands, indexed, and shown;
+//! A run folder: manifest, sentences, and the rows of two sentences at two layers. Read as it stands, verified, indexed, and shown;
 //! reader and index, which parse on their own, have to tell the same.
 
 use std::cell::LazyCell;
 
 use llamascope_record::index::{IndexError, Query, RunIndex};
-use llamascope_record::run::{Fingerprint, MANIFEST, OutputRow, Run, SENTENCES, TokenRow};
+use llamascope_record::run::{Fingerprint, MANIFEST, OutputRow, Run, SENTENCES, SUMS, TokenRow, verify};
 use llamascope_report::page::{self, Options};
 use llamascope_report::paint::Style;
 use llamascope_report::score::Scope;
@@ -17,13 +17,15 @@ use crate::{Target, fixture, join, parts};
 pub const TARGET: Target = Target { name: "run_folder", run, seeds, base_bytes: 64 << 20, bytes_per_byte: 4 << 10 };
 
 /// The files, in the order of the parts of an input.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 8] = [
     MANIFEST,
     SENTENCES,
     "layer_00/sentence_0000.jsonl",
     "layer_00/sentence_0001.jsonl",
     "layer_07/sentence_0000.jsonl",
     "layer_07/sentence_0001.jsonl",
+    SUMS,
+    "resume/journal.jsonl",
 ];
 
 fn run(data: &[u8]) {
@@ -45,6 +47,11 @@ fn run(data: &[u8]) {
             if let Ok(fingerprint) = run.fingerprint() {
                 assert_eq!(rewritten(run), fingerprint.of_run());
             }
+        }
+        if let Ok(verdict) = verify(&path, &|_, _| {}) {
+            let run = run.as_ref().expect("it was read to be verified");
+            let told = run.manifest.as_ref().and_then(|manifest| manifest.fingerprint.clone());
+            assert!(!verdict.right || run.fingerprint().is_ok_and(|found| Some(found.of_run()) == told));
         }
         match RunIndex::open_or_build(&path, None, &()) {
             Err(error) => drop(error.to_string()),

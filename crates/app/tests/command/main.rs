@@ -10,6 +10,8 @@ mod index;
 mod input;
 mod normal;
 mod pictures;
+#[cfg(unix)]
+mod resume;
 mod shell;
 #[cfg(unix)]
 mod signals;

@@ -176,7 +176,7 @@ fn a_reader_that_leaves_is_no_error() {
 fn help_names_every_command() {
     let shell = Shell::new();
     let help = shell.run(&["--help"]).succeeded();
-    for command in ["run", "demo", "compare", "info", "dictionary", "index", "labels"] {
+    for command in ["run", "demo", "compare", "info", "dictionary", "index", "labels", "verify"] {
         assert!(help.stdout.contains(&format!("\n  {command}")), "{help:?}");
         let own = shell.run(&[command, "--help"]).succeeded();
         assert!(own.stdout.contains(&format!("Usage: llamascope {command}")), "{own:?}");

@@ -213,6 +213,7 @@ mod tests {
             stamp: "20260102_030405".into(),
             started: "2026-01-02T03:04:05Z".into(),
             peak_memory: || None,
+            disk: Default::default(),
         }
     }
 

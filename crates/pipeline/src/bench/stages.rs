@@ -255,7 +255,7 @@ pub(super) fn writing(scratch: &Path, sentences: usize, watch: &Stopwatch<'_>) -
     let mut writer = None;
     let seconds = watch.best(|| {
         result = RunWriter::create(folder.path(), "bench").and_then(|run| {
-            (0..sentences).try_for_each(|sentence| run.write_rows(0, sentence, &tokens, &rows))?;
+            (0..sentences).try_for_each(|sentence| run.write_rows(0, sentence, &tokens, &rows).map(drop))?;
             writer = Some(run);
             Ok(())
         });

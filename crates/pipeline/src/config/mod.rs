@@ -63,7 +63,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// These settings where they are given, those below elsewhere.
-    fn over(self, below: Overrides) -> Overrides {
+    pub fn over(self, below: Overrides) -> Overrides {
         Overrides {
             model_id: self.model_id.or(below.model_id),
             sae_release: self.sae_release.or(below.sae_release),

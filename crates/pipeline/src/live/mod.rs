@@ -202,7 +202,7 @@ impl Session {
         let convention = known.convention.parse().unwrap_or(Convention::default());
         let sae = Sae::open(path, convention).map_err(Error::from)?;
         // A run that did not come to its end names no hash.
-        let same = known.blake3.is_empty() || engine::hash_sae(&sae) == known.blake3;
+        let same = known.blake3.is_empty() || engine::hash_sae(&sae).to_hex().as_str() == known.blake3;
         if !same || (sae.d_sae(), sae.d_in()) != (known.d_sae, known.d_in) || sae.tap.to_string() != known.hook {
             return Err(LiveError::Changed(format!(
                 "{} does not hold the SAE that the run was made with: put the old files back, or repeat the run",

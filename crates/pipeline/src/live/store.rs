@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use llamascope_record::run::{Counts, Manifest, RunWriter, Status, Timings};
+use llamascope_record::run::{Counts, Ledger, Manifest, RunWriter, Status, Timings, sentences_blake3};
 use llamascope_record::{Sentence, Source};
 
 use super::{LiveError, Session, Typed};
 use crate::Error;
+use crate::engine::Output;
+use crate::run::seal;
 use crate::sink::Sink;
 
 /// What stands where other runs name an input file.
@@ -34,15 +36,14 @@ impl Session {
         output_dir: &Path,
         moment: Moment,
     ) -> Result<PathBuf, LiveError> {
-        let saes = typed.layers.iter().map(|encoded| Ok((*self.sae(encoded.layer)?).clone()));
-        let saes = saes.collect::<Result<Vec<_>, LiveError>>()?;
         let tokens = std::slice::from_ref(&typed.tokens);
         let writer = RunWriter::create(output_dir, &moment.stamp).map_err(Error::from)?;
         let mut config = like.config.clone();
         if let Some(config) = config.as_object_mut() {
             config.insert("input_csvs".into(), serde_json::json!([TYPED]));
         }
-        let kept = |layer: usize| saes.iter().any(|sae| sae.tap.layer == layer);
+        let kept = |layer: usize| typed.layers.iter().any(|encoded| encoded.layer == layer);
+        let sentences = [Sentence { text: text.to_owned(), source: Source { file: TYPED.into(), line: 1 } }];
         let mut manifest = Manifest {
             program: like.program.clone(),
             started: moment.started,
@@ -52,20 +53,20 @@ impl Session {
             device: like.device.clone(),
             counts: Counts { sentences: 1, tokens: typed.tokens.len() as u64, ..Counts::default() },
             waves: 1,
+            sentences_blake3: Some(sentences_blake3(&sentences, tokens)),
             ..Manifest::default()
         };
         writer.write_manifest(&manifest).map_err(Error::from)?;
-        let sentence = Sentence { text: text.to_owned(), source: Source { file: TYPED.into(), line: 1 } };
-        writer.write_sentences(&[sentence], tokens).map_err(Error::from)?;
-        let mut sink = Sink::new(&writer, tokens, &saes);
+        writer.write_sentences(&sentences, tokens).map_err(Error::from)?;
+        let ledger = Ledger::new(manifest.saes.iter().map(|sae| sae.layer), 1);
+        let mut sink = Sink::new(&writer, tokens, &manifest.saes, ledger, &())?;
         for encoded in &typed.layers {
-            sink.take(encoded.clone())?;
+            sink.take(Output::Rows(encoded.clone()))?;
         }
-        let (layers, fingerprint, _) = sink.finish();
-        manifest.counts.rows = layers.iter().map(|layer| layer.rows).sum();
-        manifest.layers = layers;
+        let written = sink.finish();
+        let tally = written.tally.expect("the run is new");
+        seal(&writer, &mut manifest, &tally, &written.ledger)?;
         manifest.timings = Timings { total_s: typed.seconds, ..Timings::default() };
-        manifest.fingerprint = Some(fingerprint);
         (manifest.status, manifest.complete) = (Status::Complete, true);
         writer.write_manifest(&manifest).map_err(Error::from)?;
         Ok(writer.path().into())

@@ -80,7 +80,7 @@ fn a_run_is_this_tree() {
     let job = Job::new(MODEL, SAES).layers([0, 2]);
     let finished = job.run();
     assert_eq!(finished.path, job.config.output_dir.join("run_20260102_030405"));
-    let mut expected = vec!["run.json".to_owned(), "sentences.jsonl".to_owned()];
+    let mut expected = vec!["run.json".to_owned(), "sentences.jsonl".to_owned(), "rows.b3sum".to_owned()];
     for layer in [0, 2] {
         expected.extend((0..12).map(|sentence| format!("layer_{layer:02}/sentence_{sentence:04}.jsonl")));
     }
@@ -162,9 +162,15 @@ fn run_json_tells_what_ran() {
     ] {
         assert_eq!(json.pointer(key), Some(&value), "{key}");
     }
-    for key in
-        ["/model/weights_blake3", "/model/tokenizer_blake3", "/saes/0/blake3", "/fingerprint", "/layers/0/fingerprint"]
-    {
+    for key in [
+        "/model/weights_blake3",
+        "/model/tokenizer_blake3",
+        "/saes/0/blake3",
+        "/fingerprint",
+        "/layers/0/fingerprint",
+        "/sentences_blake3",
+        "/rows_blake3",
+    ] {
         let hash = json.pointer(key).and_then(Value::as_str).unwrap_or_default();
         assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key} is `{hash}`");
     }

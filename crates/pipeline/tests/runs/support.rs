@@ -7,7 +7,7 @@ use llamascope_compute::Tensor;
 use llamascope_pipeline::config::{LayerSelection, Overrides, RunConfig};
 use llamascope_pipeline::fetch::HubOptions;
 use llamascope_pipeline::{Error, Finished, Observer, Surroundings};
-use llamascope_record::run::Run;
+use llamascope_record::run::{Disk, Run};
 use llamascope_weights::TensorMap;
 use serde_json::json;
 use tempfile::TempDir;
@@ -57,6 +57,7 @@ impl Job {
                 stamp: "20260102_030405".into(),
                 started: "2026-01-02T03:04:05Z".into(),
                 peak_memory: || Some(1),
+                disk: Disk::default(),
             },
             folder,
         }
@@ -115,7 +116,7 @@ impl Job {
 }
 
 /// Copies a model of one safetensors file with its numbers as f32, each tensor changed by `edit`.
-fn remake(from: &Path, to: &Path, mut edit: impl FnMut(&str, &mut [f32])) {
+pub fn remake(from: &Path, to: &Path, mut edit: impl FnMut(&str, &mut [f32])) {
     fs::create_dir(to).unwrap();
     for name in ["config.json", "tokenizer.json"] {
         fs::copy(from.join(name), to.join(name)).unwrap();

@@ -23,7 +23,7 @@ mod error;
 mod gather;
 mod health;
 mod layer;
-mod parse;
+pub(crate) mod parse;
 mod rows;
 mod search;
 mod source;

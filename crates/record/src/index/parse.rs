@@ -6,7 +6,7 @@ use crate::run::TokenRow;
 
 /// One line as it stands there: nothing of it is checked but its form.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     pub position: u32,
     /// How many features the line says that it has.
     pub nnz: u64,
@@ -18,7 +18,7 @@ pub(super) struct Line {
 
 /// What is wrong with a line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is the last one and has no end.
     Cut,
     /// It is not a row.
@@ -27,7 +27,7 @@ pub(super) enum Fault {
 
 /// What of a line is wanted.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// Position, ids and values.
     Features,
     /// Position and text: nothing behind them is looked at where the line is written as usual.
@@ -35,7 +35,7 @@ pub(super) enum Wanted {
 }
 
 /// Reads the line at the start of `bytes` into `line`; tells how many bytes it takes, its end included.
-pub(super) fn read_line(bytes: &[u8], wanted: Wanted, line: &mut Line) -> (usize, Result<(), Fault>) {
+pub(crate) fn read_line(bytes: &[u8], wanted: Wanted, line: &mut Line) -> (usize, Result<(), Fault>) {
     let mut cursor = Cursor { bytes, at: 0 };
     if cursor.line(wanted, line).is_some() {
         return (cursor.at, Ok(()));

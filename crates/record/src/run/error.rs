@@ -77,7 +77,7 @@ pub enum RunProblem {
     #[error("nnz is {nnz}, but there are {ids} feat_ids and {vals} feat_vals")]
     Lengths {
         /// The count that the line names.
-        nnz: u32,
+        nnz: u64,
         /// How many ids.
         ids: usize,
         /// How many values.
@@ -113,6 +113,18 @@ pub enum RunProblem {
         /// Position on the line before.
         previous: u32,
     },
+    /// A run folder that another process is writing.
+    #[error("another process is at work on this run: wait for it, or stop it, and try again")]
+    InUse,
+    /// A file whose bytes are not those that were written.
+    #[error("its bytes are not those that were written: their BLAKE3 is {0}")]
+    Hash(blake3::Hash),
+    /// Rows that are not those of the sentence's tokens.
+    #[error("its rows have not the positions of the sentence's tokens, BOS left out")]
+    Positions,
+    /// A line that is not as this program writes it.
+    #[error("its lines are not as they are written: a text, a space or a digit is another")]
+    Form,
     /// A line of the sentences file that contradicts itself.
     #[error("is not a sentence of a run: {0}")]
     Record(&'static str),
@@ -123,7 +135,7 @@ fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind::*;
     match error.kind() {
         StorageFull | QuotaExceeded => "; free some space there or choose another output_dir",
-        PermissionDenied | ReadOnlyFilesystem => "; choose an output_dir that may be written to",
+        PermissionDenied | ReadOnlyFilesystem => "; let it be written to, or choose another output_dir",
         NotADirectory | AlreadyExists => "; a file stands where a folder is needed: choose another output_dir",
         _ => "",
     }
@@ -140,6 +152,6 @@ mod tests {
         assert!(error.starts_with("out/run_1/layer_00/sentence_0000.jsonl: cannot be written: "), "{error}");
         assert!(error.ends_with("; free some space there or choose another output_dir"), "{error}");
         let read_only = RunProblem::Write(io::ErrorKind::ReadOnlyFilesystem.into()).to_string();
-        assert!(read_only.ends_with("; choose an output_dir that may be written to"), "{read_only}");
+        assert!(read_only.ends_with("; let it be written to, or choose another output_dir"), "{read_only}");
     }
 }

@@ -44,6 +44,11 @@ impl Fingerprint {
         state.hasher.update(&(sentence as u64).to_le_bytes()).update(&count.to_le_bytes()).update(buffer);
     }
 
+    /// Takes in what another fingerprint has of other layers.
+    pub fn join(&mut self, other: Fingerprint) {
+        self.layers.extend(other.layers);
+    }
+
     /// The fingerprint of one layer, in hexadecimal, if it has rows.
     pub fn of_layer(&self, layer: usize) -> Option<String> {
         self.layers.get(&layer).map(|state| state.hasher.finalize().to_hex().to_string())

@@ -51,6 +51,12 @@ pub struct Manifest {
     pub peak_memory_bytes: Option<u64>,
     /// How many waves of sentences went through the layers.
     pub waves: u64,
+    /// Memory budget by which the sentences were divided, in bytes.
+    pub memory_bytes: u64,
+    /// BLAKE3 of `sentences.jsonl` in hexadecimal.
+    pub sentences_blake3: Option<String>,
+    /// BLAKE3 of `rows.b3sum` in hexadecimal, which holds that of every file of rows; there when all rows are.
+    pub rows_blake3: Option<String>,
 }
 
 /// How far a run came.
@@ -86,7 +92,7 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// The files with its weights.
     pub files: Vec<FileInfo>,
-    /// BLAKE3 of the weights in hexadecimal, if it was computed.
+    /// BLAKE3 over the hashes of the embedding and of each layer that was run, in hexadecimal, if it was computed.
     pub weights_blake3: Option<String>,
     /// BLAKE3 of the tokenizer's file in hexadecimal.
     pub tokenizer_blake3: String,

@@ -5,6 +5,10 @@
 //! run_20260102_030405/
 //! ├── run.json            the manifest: what ran, on what, with which result; its `complete` is set last
 //! ├── sentences.jsonl     a sentence a line: text, source, tokens
+//! ├── rows.b3sum          BLAKE3 of every file of rows, as `b3sum` writes and checks it; there when all rows are
+//! ├── resume/             what a resume needs; goes when the run is complete
+//! │   ├── journal.jsonl       what is finished: hashes of files and of weights, a line a group
+//! │   └── residual.bin        rows on their way through the layers
 //! └── layer_00/
 //!     ├── sentence_0000.jsonl     a token a line, see below
 //!     └── ...
@@ -20,18 +24,26 @@
 //! f64 first get the same f32 too, for every positive f32 but one: 7.038531e-26 becomes its neighbour. BOS tokens have
 //! no line. A file stands under its name only when it is whole.
 
+mod check;
+mod disk;
 mod error;
 mod fingerprint;
+mod journal;
 mod manifest;
 mod reader;
 mod records;
 mod rows;
+mod tally;
+mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub use check::tally_files;
+pub use disk::{Disk, Operation};
 pub use error::{RunError, RunProblem};
 pub use fingerprint::Fingerprint;
+pub use journal::{Entry, Hex, Journal, Ledger};
 pub use manifest::{
     Counts, DeviceInfo, FORMAT_VERSION, FileInfo, FormatVersion, LayerSummary, Manifest, ModelInfo, SaeInfo, Status,
     Timings,
@@ -41,13 +53,27 @@ pub use reader::{Run, read_manifest};
 pub use records::SentenceRecord;
 pub(crate) use records::parse_record;
 pub use rows::{OutputRow, TokenRow, output_rows};
-pub use writer::RunWriter;
+pub use tally::Tally;
+pub use verify::{Finding, Progress, Verdict, verify};
+pub use writer::{ResidualWriter, RunWriter, in_use, sentences_blake3};
 
 /// Name of the manifest in a run folder.
 pub const MANIFEST: &str = "run.json";
 
 /// Name of the file of sentences in a run folder.
 pub const SENTENCES: &str = "sentences.jsonl";
+
+/// Name of the list of all files of rows in a run folder that has them all.
+pub const SUMS: &str = "rows.b3sum";
+
+/// Folder in a run folder that is not complete: what a resume needs.
+pub const RESUME: &str = "resume";
+
+/// Name of the journal in that folder.
+const JOURNAL: &str = "journal.jsonl";
+
+/// Name of the file of rows on their way in that folder.
+pub const RESIDUAL: &str = "residual.bin";
 
 /// Longest line that is read, in bytes: a row with all features of the widest dictionaries needs about a tenth of it.
 pub const LINE_LIMIT: u64 = 64 << 20;

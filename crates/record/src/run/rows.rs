@@ -86,27 +86,31 @@ impl<'a> From<&'a TokenRow> for OutputRow<'a> {
 impl TokenRow {
     /// Checks what the type promises, and the ids against the dictionary's size where that is known.
     fn check(&self, d_sae: Option<usize>) -> Result<(), RunProblem> {
-        let (ids, vals) = (&self.feat_ids, &self.feat_vals);
-        if ids.len() != vals.len() || ids.len() != self.nnz as usize {
-            return Err(RunProblem::Lengths { nnz: self.nnz, ids: ids.len(), vals: vals.len() });
-        }
-        let finite_positive = |value: f32| value.is_finite() && value > 0.0;
-        if let Some((&id, &value)) = ids.iter().zip(vals).find(|(_, value)| !finite_positive(**value)) {
-            return Err(RunProblem::Value { id, value });
-        }
-        if !vals.is_sorted_by(|a, b| a >= b) {
-            return Err(RunProblem::Order);
-        }
-        let d_sae = d_sae.unwrap_or(usize::MAX);
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_sae) {
-            return Err(RunProblem::Id { id, d_sae });
-        }
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(RunProblem::Duplicate(pair[0])),
-            None => Ok(()),
-        }
+        check_row(self.nnz.into(), &self.feat_ids, &self.feat_vals, d_sae)
+    }
+}
+
+/// Checks what a [`TokenRow`] promises of its features, and the ids against the dictionary's size where that is known.
+pub(super) fn check_row(nnz: u64, ids: &[u32], vals: &[f32], d_sae: Option<usize>) -> Result<(), RunProblem> {
+    if ids.len() != vals.len() || ids.len() as u64 != nnz {
+        return Err(RunProblem::Lengths { nnz, ids: ids.len(), vals: vals.len() });
+    }
+    let finite_positive = |value: f32| value.is_finite() && value > 0.0;
+    if let Some((&id, &value)) = ids.iter().zip(vals).find(|(_, value)| !finite_positive(**value)) {
+        return Err(RunProblem::Value { id, value });
+    }
+    if !vals.is_sorted_by(|a, b| a >= b) {
+        return Err(RunProblem::Order);
+    }
+    let d_sae = d_sae.unwrap_or(usize::MAX);
+    if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_sae) {
+        return Err(RunProblem::Id { id, d_sae });
+    }
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(RunProblem::Duplicate(pair[0])),
+        None => Ok(()),
     }
 }
 

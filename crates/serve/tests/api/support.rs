@@ -62,6 +62,7 @@ pub fn make_run(folder: &Path, stamp: &str, sentences: &[&str], model: &Path, sa
         stamp: stamp.into(),
         started: "2026-01-02T03:04:05Z".into(),
         peak_memory: || None,
+        disk: Default::default(),
     };
     llamascope_pipeline::run(&config, &surroundings, &()).unwrap().path
 }

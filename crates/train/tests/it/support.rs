@@ -9,6 +9,7 @@ use llamascope_compute::Tensor;
 use llamascope_pipeline::config::LayerSelection;
 use llamascope_pipeline::fetch::HubOptions;
 use llamascope_pipeline::{Observer, Surroundings};
+use llamascope_record::run::Disk;
 use llamascope_train::settings::{Kind, Layout, Stored};
 use llamascope_train::{Error, Finished, Progress, Settings, Watch, train};
 use tempfile::TempDir;
@@ -102,6 +103,7 @@ impl Job {
         let surroundings = Surroundings {
             hub: HubOptions { offline: true, ..HubOptions::default() },
             memory: 1 << 30,
+            disk: Disk::default(),
             kernel: None,
             program: "llamascope test".into(),
             stamp: "20260102_030405".into(),
