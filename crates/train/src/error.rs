@@ -10,7 +10,7 @@ pub enum Error {
     #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
     #[error(transparent)]
-    Pipeline(#[from] llamascope_pipeline::Error),
+    Pipeline(Box<llamascope_pipeline::Error>),
     #[error(transparent)]
     Sae(#[from] llamascope_sae::Error),
     #[error(transparent)]
@@ -43,6 +43,12 @@ pub enum Error {
     Mismatch(String),
     #[error("interrupted; {kept}")]
     Interrupted { kept: String },
+}
+
+impl From<llamascope_pipeline::Error> for Error {
+    fn from(error: llamascope_pipeline::Error) -> Self {
+        Error::Pipeline(Box::new(error))
+    }
 }
 
 impl Error {

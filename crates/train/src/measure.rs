@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn massive_rows_count_for_the_median_alone() {
         let rows = Rows::from_vec(4, 2, vec![3.0, 4.0, 0.0, 5.0, 5.0, 0.0, 300.0, 400.0]);
-        let measured = Measured::of(&[rows.clone()], 10.0);
+        let measured = Measured::of(std::slice::from_ref(&rows), 10.0);
         assert_eq!((measured.median, measured.mean_norm), (5.0, 5.0));
         assert!(measured.is_massive(rows.row(3), 10.0) && !measured.is_massive(rows.row(3), 0.0));
         assert_eq!(measured.factor(), 2f32.sqrt() / 5.0);

@@ -99,7 +99,7 @@ impl<'a> Source<'a> {
         let mut contexts = corpus.contexts(&checkpoint.tokenizer, Position::default());
         let mut count = 0;
         while count < enough {
-            let batch = cpu.on_host(|| contexts.batch(1 << 20))?;
+            let batch = cpu.on_host(|| contexts.batch(1 << 20).map_err(Error::from))?;
             if batch.is_empty() {
                 break;
             }
@@ -127,7 +127,7 @@ impl<'a> Source<'a> {
                 Source::Model { corpus, checkpoint, activations, cpu } => {
                     let mut contexts = corpus.contexts(&checkpoint.tokenizer, place.corpus);
                     loop {
-                        let batch = cpu.on_host(|| contexts.batch(CHUNK_ROWS))?;
+                        let batch = cpu.on_host(|| contexts.batch(CHUNK_ROWS).map_err(Error::from))?;
                         if batch.is_empty() {
                             break;
                         }

@@ -63,8 +63,10 @@ pub fn train(
     let threads = settings.threads.map_or(0, |threads| threads.get());
     let kernel = surroundings.kernel.unwrap_or_else(Kernel::detect);
     let cpu = |precision| {
-        let unavailable =
-            |error| llamascope_pipeline::Error::Unavailable(format!("cannot start {threads} threads: {error}"));
+        let unavailable = |error| {
+            let what = format!("cannot start {threads} threads: {error}");
+            Error::from(llamascope_pipeline::Error::Unavailable(what))
+        };
         Cpu::with_kernel(threads, precision, kernel).map_err(unavailable)
     };
     let own = cpu(Precision::F32)?;

@@ -28,7 +28,11 @@ const RETURN: &str = "return the text, or report through an event";
 /// Files or folders that may do one of these, and why.
 const ALLOWED: [(&str, &str, &str); 3] = [
     ("crates/pipeline/src/", "Instant::now", "the timings of a run: durations only, never a date, never in a row"),
-    ("crates/train/src/trainer.rs", "Instant::now", "when to write a checkpoint, and the rate; never in a number that is trained"),
+    (
+        "crates/train/src/trainer.rs",
+        "Instant::now",
+        "when to write a checkpoint, and the rate; never in a number that is trained",
+    ),
     ("crates/pipeline/src/fetch/pip.rs", "io::stderr", "pip draws its own progress, where the shell asks for it"),
 ];
 

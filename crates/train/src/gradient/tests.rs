@@ -47,13 +47,15 @@ fn shown(parameters: &Parameters, x: &Rows, aux: Aux<'_>) -> Vec<Vec<u32>> {
     (0..x.n()).map(|row| of_row(x.row(row))).collect()
 }
 
+/// Auxiliary features of each row, the error that they are shown, and the weight.
+type HeldAux = (Vec<Vec<u32>>, Vec<Vec<f64>>, f64);
+
 /// What the loss is computed from, with everything that is not differentiated held still.
 struct Case<'a> {
     x: &'a Rows,
     active: Vec<Vec<u32>>,
     l1: f64,
-    /// Auxiliary features of each row, the error that they are shown, and the weight.
-    aux: Option<(Vec<Vec<u32>>, Vec<Vec<f64>>, f64)>,
+    aux: Option<HeldAux>,
 }
 
 /// `x'` without or with the decoder's bias, and the sum of values.
