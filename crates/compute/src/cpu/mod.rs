@@ -13,6 +13,7 @@ mod elementwise;
 mod encode;
 mod gemm;
 mod kernel;
+mod likelihood;
 mod packed;
 mod screen;
 mod tiles;
@@ -27,6 +28,7 @@ use rayon::prelude::*;
 
 pub use ceiling::ReadBuffer;
 pub use kernel::Kernel;
+pub use likelihood::Powers;
 
 use packed::Packed;
 use screen::WeightNorms;
