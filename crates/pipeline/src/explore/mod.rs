@@ -275,7 +275,7 @@ impl Pass<'_> {
             let Explorer { sae, encoder, found, .. } = &mut explorers[at];
             let (features, _) = encode(self.device, sae, encoder, self.device.gather(&rows, &kept))?;
             self.rows[at] += kept.len() as u64;
-            found.add(contexts, &texts, &types, &places, &kept, &features);
+            found.add(contexts, &texts, &types, &places, &kept, &features, self.pieces.intern(""));
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ impl Strongest {
     }
 
     /// Takes in the rows `kept` of a chunk. `texts` are the pieces of each context, `types` and `places` those of each
-    /// row of the chunk.
+    /// row of the chunk, `blank` is the empty piece.
     pub(super) fn add(
         &mut self,
         contexts: &[Context],
@@ -128,6 +128,7 @@ impl Strongest {
         places: &[Place],
         kept: &[usize],
         features: &SparseRows,
+        blank: u32,
     ) {
         let of_row = |(row, (ids, vals)): (&usize, (&[u32], &[f32]))| {
             ids.iter().zip(vals).map(|(id, val)| (*id, *row, *val)).collect::<Vec<_>>()
@@ -149,7 +150,8 @@ impl Strongest {
                 let number = places[peak.1].context as usize;
                 let values = rows.iter().map(|(_, row, val)| (places[*row].position as usize, *val));
                 let at = places[peak.1].position as usize;
-                feature.offer(peak.2, window(&contexts[number], &texts[number], at, values, self.keep), self.keep);
+                let window = window(&contexts[number], &texts[number], blank, at, values, self.keep);
+                feature.offer(peak.2, window, self.keep);
             }
         }
     }
@@ -200,13 +202,18 @@ impl Kept {
 fn window(
     context: &Context,
     texts: &[u32],
+    blank: u32,
     at: usize,
     values: impl Iterator<Item = (usize, f32)>,
     keep: Keep,
 ) -> Window {
     let bos = &context.tokens.bos;
     let first = bos.iter().take_while(|bos| **bos).count();
-    let start = at.saturating_sub(keep.before).max(first).min(at);
+    let mut start = at.saturating_sub(keep.before).max(first).min(at);
+    // A character of several tokens stands with the first of them.
+    while start > first && texts[start] == blank {
+        start -= 1;
+    }
     let end = (at + keep.after + 1).min(texts.len());
     let inside = |(place, _): &(usize, f32)| (start..end).contains(place);
     Window {
