@@ -81,6 +81,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Tells how good SAEs are on a text: reconstruction, sparsity, and the loss of the model that goes on with it.
     Eval(crate::eval::EvalArgs),
+    /// Looks in a large text for what each feature stands for: strongest contexts, density, tokens. For the viewer.
+    Explore(crate::explore::ExploreArgs),
     /// Shows a sentence of a run in the terminal: its tokens and their strongest features.
     Show(crate::show::ShowArgs),
     /// Looks through a run in the terminal, by keyboard.
@@ -300,6 +302,9 @@ pub struct ViewArgs {
     /// Port of 127.0.0.1; 0 takes any that is free [default: the first free one from 7311]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Folder with what `llamascope explore` wrote, beside the places where it is looked for anyway
+    #[arg(long, value_name = "DIR")]
+    pub explored: Option<PathBuf>,
     /// Do not open a browser
     #[arg(long)]
     pub no_open: bool,

@@ -5,6 +5,7 @@ mod bench;
 mod chart;
 mod commands;
 mod eval;
+mod explore;
 mod index;
 mod labels;
 mod machine;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Labels(command) => labels::labels(command),
         Command::Bench(args) => bench::bench(args),
         Command::Eval(args) => eval::eval(args),
+        Command::Explore(args) => explore::explore(args),
         Command::Show(args) => show::show(args),
         Command::Tui(args) => tui::tui(args),
         Command::Chart(args) => chart::chart(args),

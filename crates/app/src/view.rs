@@ -15,6 +15,7 @@ pub fn view(args: ViewArgs) -> Result<ExitCode> {
     let surroundings = machine::surroundings()?;
     let settings = Settings {
         cache: machine::index_cache(),
+        explored: args.explored,
         memory: args.memory.unwrap_or(surroundings.memory),
         kernel: surroundings.kernel,
         program: surroundings.program,

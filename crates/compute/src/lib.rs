@@ -7,7 +7,7 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 
-pub use cpu::{AdamStep, Cpu, Kernel, Precision, ReadBuffer};
+pub use cpu::{AdamStep, Cpu, Kernel, Powers, Precision, ReadBuffer};
 pub use device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Select, Sparse};
 pub use dtype::Dtype;
 pub use tensor::{Bytes, ShapeError, Storage, Tensor};

@@ -97,6 +97,11 @@ impl<'a, D: Device> Llama<'a, D> {
         Layer { llama: self, block }
     }
 
+    /// Size of the vocabulary: the width of [`Llama::logits`].
+    pub fn vocab(&self) -> usize {
+        self.checkpoint.config.vocab.max(1)
+    }
+
     /// Next-token logits of rows that left the last layer, `[n, vocab]`.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub enum Error {
     #[error(transparent)]
     Run(#[from] llamascope_record::run::RunError),
     #[error(transparent)]
+    Explored(#[from] llamascope_record::explored::ExploredError),
+    #[error(transparent)]
     Compare(#[from] llamascope_report::compare::CompareError),
     /// Rows of a device that are not sparse rows.
     #[error("layer {layer}: {source}")]

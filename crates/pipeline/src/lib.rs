@@ -12,6 +12,7 @@ pub mod dictionary;
 pub mod engine;
 mod error;
 pub mod eval;
+pub mod explore;
 pub mod fetch;
 pub mod info;
 pub mod labels;

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of tensors, models, colours or the network.
 
+pub mod explored;
 pub mod index;
 mod json;
 pub mod labels;

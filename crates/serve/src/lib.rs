@@ -6,6 +6,7 @@ mod answer;
 mod api;
 mod ask;
 mod assets;
+mod explored;
 mod guard;
 pub mod library;
 mod problem;

@@ -14,12 +14,14 @@ use std::time::{Duration, SystemTime};
 use llamascope_pipeline::Kernel;
 use llamascope_pipeline::labels;
 use llamascope_pipeline::live::{self, LiveError, Session};
+use llamascope_record::explored::Explored;
 use llamascope_record::index::{LayerIndex, RunIndex, Watch};
 use llamascope_record::labels::{LABELS, Labels};
 use llamascope_record::run::{MANIFEST, Manifest, Status, read_manifest};
 
 use crate::answer::etag_of;
 use crate::ask::quoted;
+use crate::explored::{self, Shelf};
 use crate::problem::{Code, Problem};
 
 /// Runs that are kept open. Those are maps of files; what they cost is little.
@@ -36,6 +38,8 @@ const SIZE_PAUSE: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// Folder for indexes of runs whose own folder cannot be written to.
     pub cache: Option<PathBuf>,
+    /// A folder where what `llamascope explore` wrote is looked for as well.
+    pub explored: Option<PathBuf>,
     /// Memory budget in bytes for the model of typed sentences.
     pub memory: u64,
     /// A kernel to use instead of the best one.
@@ -64,6 +68,7 @@ pub struct Library {
     changed: Condvar,
     /// The one model that is open, and the run that it belongs to.
     session: Mutex<Option<(String, String, Arc<Session>)>>,
+    explored: Shelf,
     stopped: AtomicBool,
 }
 
@@ -133,11 +138,6 @@ impl OpenRun {
             }
         }
     }
-
-    /// The ETag of everything that is told of this run. Weights that come or go change it.
-    pub fn etag(&self) -> String {
-        etag_of(format!("{} {:?}", self.tag, self.weights().map_err(|error| error.to_string())).as_bytes())
-    }
 }
 
 impl Library {
@@ -155,6 +155,7 @@ impl Library {
             slots: Mutex::default(),
             changed: Condvar::new(),
             session: Mutex::default(),
+            explored: Shelf::default(),
             stopped: AtomicBool::new(false),
         };
         let runs = library.scan().map_err(read)?;
@@ -304,6 +305,22 @@ impl Library {
         let labels = labels.unwrap_or_default();
         let tag = format!("{} {:?} {}", index.generation(), stamp, self.settings.program);
         Ok(OpenRun { id: found.id.clone(), index, labels, tag })
+    }
+
+    /// The ETag of everything that is told of a run. Weights and explored files that come or go change it.
+    pub fn etag(&self, run: &OpenRun) -> String {
+        let weights = run.weights().map_err(|error| error.to_string());
+        let extra = self.settings.explored.as_deref();
+        let explored = run.index.manifest().map(|manifest| explored::places(run.index.path(), manifest, extra));
+        etag_of(format!("{} {weights:?} {explored:?}", run.tag).as_bytes())
+    }
+
+    /// What was found in a corpus of the features of a layer.
+    ///
+    /// # Errors
+    /// A file that cannot be believed.
+    pub fn explored(&self, run: &OpenRun, manifest: &Manifest, layer: usize) -> Result<Option<Arc<Explored>>, String> {
+        self.explored.open(run.index.path(), manifest, self.settings.explored.as_deref(), layer)
     }
 
     /// The model and SAEs of a run, opened when they are first needed. Only one model is open at a time.

@@ -85,6 +85,7 @@ fn serve() -> Served {
     fs::create_dir(place.path().join("outputs/run_empty")).expect("a folder can be made");
     let settings = Settings {
         cache: None,
+        explored: None,
         memory: 1 << 28,
         kernel: None,
         program: "llamascope 0.0.0".into(),

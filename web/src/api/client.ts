@@ -21,6 +21,8 @@ export type FeatureActivations = Schemas["FeatureActivations"];
 export type Histogram = Schemas["Histogram"];
 export type TokenTypes = Schemas["TokenTypes"];
 export type Neighbors = Schemas["Neighbors"];
+export type ContextToken = Schemas["ContextToken"];
+export type FeatureCorpus = Schemas["FeatureCorpus"];
 export type Logits = Schemas["Logits"];
 export type Comparison = Schemas["Comparison"];
 export type Encoded = Schemas["Encoded"];
@@ -133,6 +135,7 @@ export const tokenTypes = (id: string, layer: number, f: number) =>
   get<TokenTypes>(`${of(id, layer, f)}/tokens`, { limit: 12 });
 export const neighbors = (id: string, layer: number, f: number, by: "decoder" | "coact") =>
   get<Neighbors>(`${of(id, layer, f)}/neighbors`, { by, k: 8 });
+export const corpus = (id: string, layer: number, f: number) => get<FeatureCorpus>(`${of(id, layer, f)}/corpus`);
 export const logits = (id: string, layer: number, f: number) => get<Logits>(`${of(id, layer, f)}/logits`, { k: 10 });
 
 export const compare = (id: string, a: string, b: string) => get<Comparison>(`${at(id)}/compare`, { a, b });

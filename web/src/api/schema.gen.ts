@@ -242,6 +242,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run}/features/{layer}/{feature}/corpus": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a feature is in a large corpus, as `llamascope explore` found it */
+        get: operations["get_corpus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run}/scores": {
         parameters: {
             query?: never;
@@ -819,6 +836,56 @@ export interface components {
             /** @description Over the vocabulary. */
             mean: number;
             std: number;
+        };
+        /** @description A token string in a corpus. */
+        CorpusType: {
+            text: string;
+            /** @description Times that the feature is active on it; never too large. */
+            count: number;
+        };
+        /** @description A token of the vocabulary. */
+        PromotedToken: {
+            text: string;
+            logit: number;
+        };
+        /** @description An activation in its context in a corpus. */
+        CorpusContext: {
+            document: number;
+            value: number;
+            /** @description Whether text was left out in front. */
+            before: boolean;
+            /** @description Whether text was left out behind. */
+            after: boolean;
+            /** @description `pos` counts from the first one shown. */
+            tokens: components["schemas"]["ContextToken"][];
+        };
+        /** @description A feature over a large text. */
+        Corpus: {
+            model: string;
+            input: string[];
+            /** @description Most tokens of a context. */
+            context: number;
+            /** @description Tokens that were looked at: without BOS and massive ones. */
+            tokens: number;
+            /** @description Tokens on which the feature is active. */
+            count: number;
+            density: number;
+            max: number;
+            /** @description By count. */
+            types: components["schemas"]["CorpusType"][];
+            /** @description Highest first. */
+            promoted: components["schemas"]["PromotedToken"][];
+            /** @description Strongest first. */
+            contexts: components["schemas"]["CorpusContext"][];
+        };
+        /** @description What `llamascope explore` found of a feature. */
+        FeatureCorpus: {
+            layer: number;
+            id: number;
+            /** @description None if there is no file of this SAE, or none that can be read. */
+            corpus: components["schemas"]["Corpus"] | null;
+            /** @description Why a file that is there cannot be read. */
+            detail: string | null;
         };
         /** @description Scores of a layer, in columns by ascending id. */
         Scores: {
@@ -1907,6 +1974,78 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Logits"];
+                };
+            };
+            /** @description Not changed since `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A parameter that cannot be meant. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run cannot be read, or weights are needed that are not at hand. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Busy, or the run is being indexed; try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_corpus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a run */
+                run: string;
+                /** @description A layer of the run */
+                layer: number;
+                /** @description Id of a feature in the layer's dictionary */
+                feature: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer. */
+            200: {
+                headers: {
+                    /** @description Generation of the data. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureCorpus"];
                 };
             };
             /** @description Not changed since `If-None-Match`. */

@@ -156,6 +156,9 @@ export const en = {
   modeRandom: "at random",
   sameAgain: (n: number) => `+${n} alike`,
   more: "More",
+  inCorpus: "In a large corpus",
+  corpusOf: (rows: number, tokens: number, density: string, max: string) => `Active on ${count(rows)} of ${count(tokens)} tokens (${density}), at most ${max}.`,
+  corpusNever: (tokens: number) => `Never active on ${count(tokens)} tokens.`,
   tokenTypes: "On which tokens",
   tokenTypesHint: (sampled: number, of: number) =>
     sampled < of ? `from the strongest ${count(sampled)} of ${count(of)}` : `all ${many(of, "activation")}`,

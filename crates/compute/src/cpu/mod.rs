@@ -14,6 +14,7 @@ mod encode;
 mod gemm;
 mod kernel;
 mod learn;
+mod likelihood;
 mod packed;
 mod screen;
 mod tiles;
@@ -29,6 +30,7 @@ use rayon::prelude::*;
 pub use ceiling::ReadBuffer;
 pub use kernel::Kernel;
 pub use learn::AdamStep;
+pub use likelihood::Powers;
 
 use packed::Packed;
 use screen::WeightNorms;

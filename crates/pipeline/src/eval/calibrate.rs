@@ -4,8 +4,7 @@ use llamascope_compute::{Cpu, Device};
 use llamascope_model::{Batch, Checkpoint, Llama};
 use llamascope_record::Tap;
 
-use super::measure::norms;
-use super::{CHUNK_ROWS, MASSIVE, RowSet, check_finite};
+use super::{CHUNK_ROWS, MASSIVE, RowSet, check_finite, norms};
 use crate::Error;
 use crate::corpus::{Context, Corpus, Position};
 use crate::observer::Observer;
@@ -16,7 +15,7 @@ const CALIBRATION_ROWS: usize = 8192;
 const LEAST_TOKENS: u64 = 64;
 
 /// What was found.
-pub(super) struct Calibration {
+pub(crate) struct Calibration {
     /// Tokens of the whole text, as far as it is read.
     pub tokens: u64,
     /// By tap.
@@ -25,7 +24,7 @@ pub(super) struct Calibration {
 
 /// The usual rows of a site.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Usual {
+pub(crate) struct Usual {
     /// Median length, BOS left out.
     pub median: f64,
     /// Length above which a row is massive.
@@ -35,7 +34,7 @@ pub(super) struct Usual {
 }
 
 /// Runs the beginning of a text up to the last tap, twice: for the lengths, then for the means.
-pub(super) fn calibrate(
+pub(crate) fn calibrate(
     device: &Cpu,
     checkpoint: &Checkpoint,
     corpus: &Corpus,

@@ -1,14 +1,16 @@
 //! Next-token losses and divergences, some rows of logits at a time: all of them would not fit into memory.
 
-use llamascope_compute::{Cpu, Device, Rows};
+use llamascope_compute::{Cpu, Device, Powers, Rows};
 use llamascope_model::Llama;
 use llamascope_record::Tokens;
 use rayon::prelude::*;
 
 use super::splice::Variant;
 use crate::Error;
+use crate::observer::Observer;
 
-/// Rows whose logits are held at once: 64 of 128,256 numbers are 33 MB, three times over.
+/// Bytes of logits that are held at once, three times over, and the fewest rows of them.
+const LOGIT_BYTES: usize = 48 << 20;
 const LOGIT_ROWS: usize = 64;
 
 /// What a prediction of a variant costs.
@@ -26,6 +28,8 @@ pub(super) struct Losses<'a, 'b> {
     pub llama: &'a Llama<'b, Cpu>,
     /// The contexts of the chunk.
     pub tokens: &'a [&'a Tokens],
+    /// May stop the work between two blocks of logits.
+    pub observer: &'a dyn Observer,
 }
 
 impl Losses<'_, '_> {
@@ -47,15 +51,19 @@ impl Losses<'_, '_> {
         let targets: Vec<u32> = next.collect();
         let mut plain = Vec::with_capacity(rows.len());
         let mut others = vec![Vec::with_capacity(rows.len()); variants.len()];
-        for (rows, targets) in rows.chunks(LOGIT_ROWS).zip(targets.chunks(LOGIT_ROWS)) {
+        let at_once = (LOGIT_BYTES / (4 * self.llama.vocab())).max(LOGIT_ROWS);
+        for (rows, targets) in rows.chunks(at_once).zip(targets.chunks(at_once)) {
             let logits = |x: &Rows| Ok::<Rows, Error>(self.llama.logits(&self.device.gather(x, rows))?);
             let clean = logits(clean)?;
             let predictions: Vec<Prediction<'_>> = self.device.on_host(|| {
-                let one = |row: usize| Prediction::new(clean.row(row));
+                let one = |row: usize| Prediction::new(self.device, clean.row(row));
                 (0..rows.len()).into_par_iter().map(one).collect()
             });
             plain.extend(predictions.iter().zip(targets).map(|(prediction, target)| prediction.ce(*target)));
             for (variant, losses) in variants.iter().zip(&mut others) {
+                if self.observer.cancelled() {
+                    return Err(Error::Interrupted { run: None });
+                }
                 let logits = logits(&variant.rows)?;
                 let one = |row: usize| predictions[row].against(logits.row(row), targets[row]);
                 let found: Vec<Loss> = self.device.on_host(|| (0..rows.len()).into_par_iter().map(one).collect());
@@ -68,58 +76,48 @@ impl Losses<'_, '_> {
 
 /// The plain model's prediction at one row.
 struct Prediction<'a> {
+    device: &'a Cpu,
     logits: &'a [f32],
-    /// Probabilities.
-    p: Vec<f32>,
-    /// Logarithm of the sum of exponentials.
-    lse: f64,
+    powers: Powers,
 }
 
 impl<'a> Prediction<'a> {
-    fn new(logits: &'a [f32]) -> Prediction<'a> {
-        let lse = log_sum_exp(logits);
-        Prediction { p: logits.iter().map(|logit| (f64::from(*logit) - lse).exp() as f32).collect(), logits, lse }
+    fn new(device: &'a Cpu, logits: &'a [f32]) -> Prediction<'a> {
+        Prediction { device, logits, powers: device.powers(logits) }
     }
 
     fn ce(&self, target: u32) -> f64 {
-        self.lse - f64::from(self.logits[target as usize])
+        self.powers.log_sum_exp - f64::from(self.logits[target as usize])
     }
 
     /// What another prediction of the same token costs.
     fn against(&self, logits: &[f32], target: u32) -> Loss {
-        let lse = log_sum_exp(logits);
+        let lse = self.device.powers(logits).log_sum_exp;
         // KL(p || q) = sum p (log p - log q), with log p = logit - lse.
-        let differences = self.p.iter().zip(self.logits.iter().zip(logits));
-        let sum: f64 = differences.map(|(p, (a, b))| f64::from(*p) * (f64::from(*a) - f64::from(*b))).sum();
-        Loss { ce: lse - f64::from(logits[target as usize]), kl: (sum - self.lse + lse).max(0.0) }
+        let difference = self.device.expected_difference(&self.powers, self.logits, logits);
+        let kl = (difference - self.powers.log_sum_exp + lse).max(0.0);
+        Loss { ce: lse - f64::from(logits[target as usize]), kl }
     }
-}
-
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    most + logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>().ln()
 }
 
 #[cfg(test)]
 mod tests {
+    use llamascope_compute::Precision;
+
     use super::*;
 
     #[test]
     fn losses_are_logarithms_of_probabilities() {
-        let plain = Prediction::new(&[0.0, 1.0, -2.0]);
+        let device = Cpu::new(1, Precision::F32).unwrap();
+        let plain = Prediction::new(&device, &[0.0, 1.0, -2.0]);
         let sum = 1.0 + 1f64.exp() + (-2f64).exp();
-        assert!((plain.ce(1) - (sum.ln() - 1.0)).abs() < 1e-12);
+        assert!((plain.ce(1) - (sum.ln() - 1.0)).abs() < 1e-6);
         let same = plain.against(&[0.0, 1.0, -2.0], 1);
         assert_eq!(same.ce, plain.ce(1));
         assert!(same.kl < 1e-7, "{}", same.kl);
         // Against even odds the divergence is what the entropy lacks of its largest.
         let even = plain.against(&[5.0, 5.0, 5.0], 0);
         let entropy: f64 = [0.0, 1.0, -2.0f64].iter().map(|l| (l - sum.ln()).exp() * (sum.ln() - l)).sum();
-        assert!((even.ce - 3f64.ln()).abs() < 1e-12 && (even.kl - (3f64.ln() - entropy)).abs() < 1e-6);
-    }
-
-    #[test]
-    fn large_logits_do_not_overflow() {
-        assert_eq!(log_sum_exp(&[3e38, 0.0]), f64::from(3e38f32));
+        assert!((even.ce - 3f64.ln()).abs() < 1e-6 && (even.kl - (3f64.ln() - entropy)).abs() < 1e-6);
     }
 }

@@ -7,7 +7,7 @@ use super::loss::Loss;
 use super::splice::Kind;
 
 /// The Euclidean length of every row.
-pub(super) fn norms(rows: &Rows) -> Vec<f64> {
+pub(crate) fn norms(rows: &Rows) -> Vec<f64> {
     (0..rows.n()).map(|row| square(rows.row(row)).sqrt()).collect()
 }
 

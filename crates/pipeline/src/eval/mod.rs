@@ -26,8 +26,9 @@ use crate::observer::{Observer, Progress};
 use crate::run::Surroundings;
 use crate::source::{open_model, open_saes};
 
-use calibrate::{Calibration, calibrate};
+pub(crate) use calibrate::{Calibration, calibrate};
 use loss::Losses;
+pub(crate) use measure::norms;
 use measure::{Density, Fidelity, Losing};
 use splice::{Kind, Sets, Variant};
 
@@ -124,7 +125,7 @@ impl Found {
 /// What cannot be opened, a text that is too short, SAEs whose site cannot be replaced, rows that are not finite, an
 /// interruption.
 pub fn evaluate(spec: &EvalSpec, surroundings: &Surroundings, observer: &dyn Observer) -> Result<Evaluation, Error> {
-    let device = open_device(spec, surroundings.kernel)?;
+    let device = open_device(spec.dtype, spec.threads, surroundings.kernel)?;
     // Losses are those of the whole model: every layer is needed.
     let (checkpoint, _) =
         open_model(&spec.model, spec.revision.as_deref(), &LayerSelection::All, &surroundings.hub, observer)?;
@@ -172,13 +173,17 @@ pub fn evaluate(spec: &EvalSpec, surroundings: &Surroundings, observer: &dyn Obs
     Ok(evaluation)
 }
 
-fn open_device(spec: &EvalSpec, kernel: Option<Kernel>) -> Result<Cpu, Error> {
-    let precision = match spec.dtype {
+pub(crate) fn open_device(
+    dtype: config::Precision,
+    threads: Option<NonZeroUsize>,
+    kernel: Option<Kernel>,
+) -> Result<Cpu, Error> {
+    let precision = match dtype {
         config::Precision::Float32 => Precision::F32,
         config::Precision::Float16 => Precision::F16,
         config::Precision::Bfloat16 => Precision::Bf16,
     };
-    let threads = spec.threads.map_or(0, NonZeroUsize::get);
+    let threads = threads.map_or(0, NonZeroUsize::get);
     Cpu::with_kernel(threads, precision, kernel.unwrap_or_else(Kernel::detect))
         .map_err(|error| Error::Unavailable(format!("cannot start {threads} threads: {error}")))
 }
@@ -246,6 +251,9 @@ impl Pass<'_> {
             self.tell(layer, done, batch.n())?;
             let block = llama.layer(&self.checkpoint.layer(layer)?);
             for variant in &mut variants {
+                if self.observer.cancelled() {
+                    return Err(Error::Interrupted { run: None });
+                }
                 block.forward(&mut variant.rows, &batch, None, |_| {});
             }
             let Some(tap) = self.taps.iter().position(|tap| tap.layer == layer) else {
@@ -259,7 +267,7 @@ impl Pass<'_> {
             block.forward(&mut clean, &batch, Some(site), |rows| tapped = Some(rows.clone()));
             check_finite(self.device, layer, contexts, &clean)?;
             let tapped = tapped.expect("the site was asked for");
-            let masks = Sets::new(&bos, &measure::norms(&tapped), self.calibration.taps[tap].massive);
+            let masks = Sets::new(&bos, &norms(&tapped), self.calibration.taps[tap].massive);
             let mut replacements = vec![
                 (Kind::Mean, splice::repeated(&self.calibration.taps[tap].mean, tapped.n())),
                 (Kind::Zero, Rows::zeros(tapped.n(), tapped.d())),
@@ -281,7 +289,7 @@ impl Pass<'_> {
             }
             sets.push(masks);
         }
-        let losses = Losses { device: self.device, llama: &llama, tokens: &tokens };
+        let losses = Losses { device: self.device, llama: &llama, tokens: &tokens, observer: self.observer };
         let rows = losses.rows();
         let (clean, others) = losses.compute(&clean, &variants)?;
         for (number, subject) in subjects.iter_mut().enumerate() {
@@ -356,7 +364,7 @@ impl Subject {
 }
 
 /// Rows that are not finite are an error that says where.
-fn check_finite(device: &Cpu, layer: usize, contexts: &[Context], rows: &Rows) -> Result<(), Error> {
+pub(crate) fn check_finite(device: &Cpu, layer: usize, contexts: &[Context], rows: &Rows) -> Result<(), Error> {
     let Some(row) = device.non_finite_row(rows) else { return Ok(()) };
     let mut first = 0;
     for context in contexts {

@@ -39,7 +39,7 @@ fn losses(
         });
     }
     let variant = Variant { tap: 0, kind: Kind::Zero, set: 0, rows: spliced };
-    let losses = Losses { device, llama: &llama, tokens: &tokens };
+    let losses = Losses { device, llama: &llama, tokens: &tokens, observer: &() };
     let (clean, mut others) = losses.compute(&clean, &[variant]).unwrap();
     (clean, others.remove(0))
 }
@@ -82,6 +82,36 @@ fn splicing_zeros_takes_away_what_the_site_holds() {
     let near =
         |a: &Rows, b: &Rows| a.data().iter().zip(b.data()).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0));
     assert!(near(&after, &expected));
+}
+
+/// Zero ablation without any splice: the layers after the site alone, on a residual stream that was never anything else.
+#[test]
+fn splicing_zeros_is_running_the_rest_of_the_model_on_zeros() {
+    for name in ["llama3", "tied"] {
+        let opened = open(name);
+        let (device, checkpoint, corpus) = &opened;
+        let (_, spliced) =
+            losses(&opened, Tap { layer: 1, site: Site::ResidPost }, |rows| Rows::zeros(rows.n(), rows.d()));
+        let contexts = corpus.contexts(&checkpoint.tokenizer, Position::default()).batch(150).unwrap();
+        let mut at = 0;
+        for tokens in contexts.iter().map(|context| &context.tokens) {
+            // One context at a time, so that nothing depends on what stands beside it.
+            let batch = Batch::new([tokens]);
+            let llama = Llama::new(device, checkpoint, 24);
+            let mut rows = Rows::zeros(tokens.len(), checkpoint.config.d_model);
+            for layer in 2..checkpoint.config.n_layers {
+                llama.layer(&checkpoint.layer(layer).unwrap()).forward(&mut rows, &batch, None, |_| {});
+            }
+            let logits = llama.logits(&rows).unwrap();
+            for (position, target) in tokens.ids.iter().enumerate().skip(1) {
+                let row: Vec<f64> = logits.row(position - 1).iter().map(|logit| f64::from(*logit)).collect();
+                let ce = row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[*target as usize];
+                assert!((ce - spliced[at].ce).abs() < 1e-6, "{name}: {ce} {}", spliced[at].ce);
+                at += 1;
+            }
+        }
+        assert_eq!(at, spliced.len());
+    }
 }
 
 #[test]

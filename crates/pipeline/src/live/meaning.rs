@@ -109,7 +109,7 @@ impl Session {
 }
 
 /// The `k` largest by value, largest first, equal ones by ascending id.
-fn largest(mut numbers: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
+pub(crate) fn largest(mut numbers: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if k < numbers.len() {
         numbers.select_nth_unstable_by(k, order);

@@ -19,6 +19,7 @@ use llamascope_record::run::{Manifest, SaeInfo};
 use llamascope_sae::{Convention, Decoder, Sae};
 
 pub use meaning::Logits;
+pub(crate) use meaning::largest;
 pub use store::Moment;
 
 use crate::Error;
@@ -97,6 +98,16 @@ pub fn find(run: &Path, manifest: &Manifest) -> Result<Weights, LiveError> {
     let sae = |sae: &SaeInfo| Ok((sae.layer, place(&format!("the SAE of layer {}", sae.layer), &sae.path)?));
     let saes = manifest.saes.iter().map(sae).collect::<Result<_, LiveError>>()?;
     Ok(Weights { model: place("the model", &manifest.model.path)?, saes })
+}
+
+/// Where the SAEs of a run are on this machine, by layer: those that are still there.
+pub fn find_saes(run: &Path, manifest: &Manifest) -> BTreeMap<usize, PathBuf> {
+    let home = started_in(run, manifest);
+    let place = |path: &str| {
+        let seen_from_home = home.as_ref().map(|home| home.join(path));
+        seen_from_home.into_iter().chain([PathBuf::from(path)]).find(|path| path.exists())
+    };
+    manifest.saes.iter().filter_map(|sae| Some((sae.layer, place(&sae.path)?))).collect()
 }
 
 /// The folder that a run was started in, if its output folder was named relative to that.

@@ -7,6 +7,7 @@ mod bench;
 mod bytes;
 mod dictionary;
 mod eval;
+mod explore;
 mod faults;
 mod folder;
 mod live;

@@ -28,11 +28,11 @@ enum Mode {
 }
 
 #[derive(Clone, PartialEq, Serialize)]
-struct ContextToken {
-    pos: usize,
-    text: String,
-    value: f32,
-    target: bool,
+pub struct ContextToken {
+    pub pos: usize,
+    pub text: String,
+    pub value: f32,
+    pub target: bool,
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@
 mod activations;
 mod compare;
 mod contexts;
+mod corpus;
 mod encode;
 mod features;
 mod filter;
@@ -53,6 +54,7 @@ pub fn router() -> Router<Arc<Library>> {
         .route("/api/v1/runs/{run}/features/{layer}/{feature}/tokens", scoped(contexts::tokens))
         .route("/api/v1/runs/{run}/features/{layer}/{feature}/neighbors", scoped(meaning::neighbors))
         .route("/api/v1/runs/{run}/features/{layer}/{feature}/logits", scoped(meaning::logits))
+        .route("/api/v1/runs/{run}/features/{layer}/{feature}/corpus", scoped(corpus::corpus))
         .route("/api/v1/runs/{run}/scores", scoped(features::scores))
         .route("/api/v1/runs/{run}/compare", scoped(compare::compare))
         .route("/api/v1/encode", post(encode::encode).fallback(|| only("POST")))
@@ -78,7 +80,7 @@ fn whole(handler: fn(&Arc<Library>, &mut Ask) -> Result<Answer, Problem>) -> Met
 fn scoped(handler: fn(&Scope, &mut Ask) -> Result<Answer, Problem>) -> MethodRouter<Arc<Library>> {
     reading(move |library, mut ask| {
         let run = library.run(ask.segment("run"))?;
-        let etag = run.etag();
+        let etag = library.etag(&run);
         if matches(ask.if_none_match.as_deref(), &etag) {
             return Ok(Answer::NotModified { etag });
         }

@@ -86,6 +86,7 @@ fn every_path_answers_as_the_contract_says() {
         ("/runs/{run}/features/{layer}/{feature}/neighbors", format!("{at_feature}/neighbors?k=5")),
         ("/runs/{run}/features/{layer}/{feature}/neighbors", format!("{at_feature}/neighbors?by=decoder&k=5")),
         ("/runs/{run}/features/{layer}/{feature}/logits", format!("{at_feature}/logits?k=3")),
+        ("/runs/{run}/features/{layer}/{feature}/corpus", format!("{at_feature}/corpus")),
         ("/runs/{run}/scores", format!("/runs/{RUN}/scores?layer={layer}")),
         ("/runs/{run}/scores", format!("/runs/{RUN}/scores?layer={layer}&scope=sentence:3&limit=5")),
         ("/runs/{run}/compare", format!("/runs/{RUN}/compare?a=s:0,L:{layer}&b=s:4,L:{layer}")),

@@ -1,6 +1,7 @@
 //! The server without a socket: every address, what is refused, and the contract.
 
 mod contract;
+mod corpus;
 mod encode;
 mod errors;
 mod features;

@@ -123,6 +123,7 @@ impl Client {
     pub fn of(path: &Path) -> Client {
         let settings = Settings {
             cache: None,
+            explored: None,
             memory: 1 << 30,
             kernel: None,
             program: "llamascope 0.0.0".into(),
