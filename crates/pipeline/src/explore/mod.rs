@@ -257,8 +257,7 @@ impl Pass<'_> {
         let texts: Vec<Vec<u32>> = self.pieces.intern_all(texts);
         let types: Vec<u32> =
             tokens.iter().flat_map(|tokens| tokens.strs.iter()).map(|text| self.pieces.intern(text)).collect();
-        let blank = self.pieces.intern("");
-        let chunk = Chunk { contexts, texts: &texts, types: &types, places: &places, blank };
+        let chunk = Chunk { contexts, texts: &texts, types: &types, places: &places };
         let longest = tokens.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         let llama = Llama::new(self.device, self.checkpoint, longest);
         let mut x = llama.embed(&batch)?;

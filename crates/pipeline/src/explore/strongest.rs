@@ -30,11 +30,19 @@ impl Place {
     }
 }
 
+/// The number of the empty piece.
+const BLANK: u32 = 0;
+
 /// Pieces of text by number, each once.
-#[derive(Default)]
 pub(super) struct Pieces {
     numbers: HashMap<String, u32>,
     texts: Vec<String>,
+}
+
+impl Default for Pieces {
+    fn default() -> Pieces {
+        Pieces { numbers: [(String::new(), BLANK)].into(), texts: vec![String::new()] }
+    }
 }
 
 impl Pieces {
@@ -102,8 +110,6 @@ pub(super) struct Chunk<'a> {
     pub types: &'a [u32],
     /// Where each row comes from.
     pub places: &'a [Place],
-    /// The empty piece.
-    pub blank: u32,
 }
 
 /// All features of one SAE.
@@ -134,7 +140,7 @@ impl Strongest {
 
     /// Takes in the rows `kept` of a chunk.
     pub(super) fn add(&mut self, chunk: &Chunk, kept: &[usize], features: &SparseRows) {
-        let Chunk { contexts, texts, types, places, blank } = *chunk;
+        let Chunk { contexts, texts, types, places } = *chunk;
         let of_row = |(row, (ids, vals)): (&usize, (&[u32], &[f32]))| {
             ids.iter().zip(vals).map(|(id, val)| (*id, *row, *val)).collect::<Vec<_>>()
         };
@@ -155,7 +161,7 @@ impl Strongest {
                 let number = places[peak.1].context as usize;
                 let values = rows.iter().map(|(_, row, val)| (places[*row].position as usize, *val));
                 let at = places[peak.1].position as usize;
-                let window = window(&contexts[number], &texts[number], blank, at, values, self.keep);
+                let window = window(&contexts[number], &texts[number], at, values, self.keep);
                 feature.offer(peak.2, window, self.keep);
             }
         }
@@ -207,7 +213,6 @@ impl Kept {
 fn window(
     context: &Context,
     texts: &[u32],
-    blank: u32,
     at: usize,
     values: impl Iterator<Item = (usize, f32)>,
     keep: Keep,
@@ -216,7 +221,7 @@ fn window(
     let first = bos.iter().take_while(|bos| **bos).count();
     let mut start = at.saturating_sub(keep.before).max(first).min(at);
     // A character of several tokens stands with the first of them.
-    while start > first && texts[start] == blank {
+    while start > first && texts[start] == BLANK {
         start -= 1;
     }
     let end = (at + keep.after + 1).min(texts.len());

@@ -28,8 +28,7 @@ fn found(texts: &[(&str, &[f32])]) -> (Vec<Feature>, Vec<String>) {
         let mut ptr = vec![0];
         values.iter().for_each(|value| ptr.push(ptr[ptr.len() - 1] + usize::from(*value > 0.0)));
         let rows = SparseRows::new(3, ptr, vec![1; vals.len()], vals).unwrap();
-        let blank = pieces.intern("");
-        let chunk = Chunk { contexts: &contexts, texts: &texts, types: &texts[0], places: &places, blank };
+        let chunk = Chunk { contexts: &contexts, texts: &texts, types: &texts[0], places: &places };
         strongest.add(&chunk, &kept, &rows);
     }
     let mut features = strongest.features(&pieces);
