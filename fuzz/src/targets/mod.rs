@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod config;
+pub mod explored;
 pub mod gguf;
 pub mod gguf_model;
 pub mod http;
@@ -15,6 +16,7 @@ pub mod safetensors;
 pub mod sentences;
 pub mod shards;
 pub mod tokenizer;
+pub mod train;
 
 use crate::Target;
 
@@ -35,4 +37,6 @@ pub const ALL: &[Target] = &[
     index::TARGET,
     labels::TARGET,
     http::TARGET,
+    explored::TARGET,
+    train::TARGET,
 ];

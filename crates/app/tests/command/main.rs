@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod explore;
 mod files;
 #[cfg(unix)]
 mod full_disk;

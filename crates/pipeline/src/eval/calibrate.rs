@@ -9,7 +9,7 @@ use crate::Error;
 use crate::corpus::{Context, Corpus, Position};
 use crate::observer::Observer;
 
-/// Tokens, from the beginning of the text, that medians and means are taken from.
+/// Tokens, from the beginning of the text, that means are taken from. Medians are those of the first chunk of them.
 const CALIBRATION_ROWS: usize = 8192;
 /// Tokens below which no figure means anything.
 const LEAST_TOKENS: u64 = 64;
@@ -33,7 +33,7 @@ pub(crate) struct Usual {
     pub mean: Vec<f32>,
 }
 
-/// Runs the beginning of a text up to the last tap, twice: for the lengths, then for the means.
+/// Runs the beginning of a text up to the last tap: its first chunk for the lengths, then all of it for the means.
 pub(crate) fn calibrate(
     device: &Cpu,
     checkpoint: &Checkpoint,
@@ -66,7 +66,7 @@ pub(crate) fn calibrate(
     }
     observer.stage(&format!("looking for massive rows among {rows} tokens"));
     let mut lengths = vec![Vec::new(); taps.len()];
-    each_row(device, checkpoint, &kept, taps, observer, |tap, bos, norm, _| {
+    each_row(device, checkpoint, &kept[..1], taps, observer, |tap, bos, norm, _| {
         if !bos {
             lengths[tap].push(norm);
         }

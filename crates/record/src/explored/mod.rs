@@ -23,6 +23,12 @@ pub const FORMAT: &str = "llamascope explored";
 pub const VERSION: u32 = 1;
 /// Most bytes of an uncompressed file.
 pub const READ_LIMIT: u64 = 512 << 20;
+/// Most bytes of the header's line: what it says may take many times the memory of its text.
+pub const HEADER_LIMIT: usize = 1 << 20;
+/// Most bytes of the line of all pieces, for the same reason.
+pub const PIECES_LIMIT: usize = 64 << 20;
+/// Most bytes of a feature's line.
+pub const FEATURE_LIMIT: usize = 16 << 20;
 
 /// The name of the file for the SAE of a layer whose encoder has this hash, in whatever folder it lies.
 pub fn file_name(layer: usize, sae_blake3: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
-use super::{ExploredError, FORMAT, Feature, Header, READ_LIMIT, VERSION};
+use super::{ExploredError, FEATURE_LIMIT, FORMAT, Feature, HEADER_LIMIT, Header, PIECES_LIMIT, READ_LIMIT, VERSION};
 
 /// An open file.
 pub struct Explored {
@@ -44,7 +44,7 @@ impl Explored {
         });
         let first = spans.next().ok_or_else(|| broken(1, "it is empty".into()))?;
         // The version comes before the rest of the header: another version may have other keys.
-        let outline: serde_json::Value = json(&text[first.clone()]).map_err(|what| broken(1, what))?;
+        let outline: serde_json::Value = json(&text[first.clone()], HEADER_LIMIT).map_err(|what| broken(1, what))?;
         let version = outline.get("version").and_then(serde_json::Value::as_u64);
         match (outline.get("format").and_then(serde_json::Value::as_str), version) {
             (Some(FORMAT), Some(version)) if version == u64::from(VERSION) => {}
@@ -53,9 +53,9 @@ impl Explored {
             }
             _ => return Err(broken(1, format!("its first line does not say that it is `{FORMAT}`"))),
         }
-        let header: Header = json(&text[first]).map_err(|what| broken(1, what))?;
+        let header: Header = json(&text[first], HEADER_LIMIT).map_err(|what| broken(1, what))?;
         let second = spans.next().ok_or_else(|| broken(2, "the pieces of text are missing".into()))?;
-        let pieces: Vec<String> = json(&text[second]).map_err(|what| broken(2, what))?;
+        let pieces: Vec<String> = json(&text[second], PIECES_LIMIT).map_err(|what| broken(2, what))?;
         let mut lines: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
         for (number, span) in (3..).zip(spans) {
             let id = leading_id(&text[span.clone()])
@@ -97,7 +97,11 @@ impl Explored {
     /// A line that is damaged.
     pub fn feature(&self, id: u32) -> Result<Option<Feature>, ExploredError> {
         let Ok(place) = self.lines.binary_search_by_key(&id, |line| line.0) else { return Ok(None) };
-        let feature = json::<Feature>(&self.text[self.lines[place].1.clone()]).and_then(|feature| self.check(feature));
+        let feature = json::<Feature>(&self.text[self.lines[place].1.clone()], FEATURE_LIMIT);
+        let feature = feature.and_then(|feature| self.check(feature)).and_then(|feature| match feature.id == id {
+            true => Ok(feature),
+            false => Err(format!("expected feature {id}, it ends as feature {}", feature.id)),
+        });
         let broken = |what| ExploredError::Broken { path: self.path.clone(), line: place + 3, what };
         feature.map(Some).map_err(broken)
     }
@@ -119,7 +123,10 @@ impl Explored {
     }
 }
 
-fn json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+fn json<T: DeserializeOwned>(line: &[u8], limit: usize) -> Result<T, String> {
+    if line.len() > limit {
+        return Err(format!("a line of {} bytes, {limit} are allowed", line.len()));
+    }
     serde_json::from_slice(line).map_err(|error| crate::json::explain(&error))
 }
 

@@ -97,6 +97,9 @@ fn damage_is_named_and_never_believed() {
     );
     assert!(message(&[good.clone(), pieces.clone(), feature(8)]).contains("line 3"));
     assert!(message(&[good.clone(), pieces.clone(), "[]".into()]).contains("line 3"));
+    let long = format!("[\"\"{}]", ",\"\"".repeat(PIECES_LIMIT / 3));
+    assert!(message(&[good.clone(), long]).contains("are allowed"));
+    assert!(message(&[format!("[0{}]", ",0".repeat(HEADER_LIMIT))]).contains("are allowed"));
     let wrong = |from: &str, to: &str| {
         let line = feature(2).replace(from, to);
         assert_ne!(line, feature(2));
