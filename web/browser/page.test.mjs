@@ -270,6 +270,28 @@ test("the feature page says what the run says", async () => {
   });
 });
 
+test("the feature page shows what was found in a corpus, where something was", async () => {
+  const corpusOf = async (run, id) => (await fetch(`${world.address}/api/v1/runs/${run}/features/1/${id}/corpus`)).json();
+  const feature = (await api("/features?layer=1&sort=score")).items[3];
+  const { corpus } = await corpusOf(world.runs.rounded, feature.id);
+  assert.ok(corpus.contexts.length > 1 && corpus.promoted.length > 1);
+  await visit(`/r/${world.runs.rounded}/f/1/${feature.id}`, { colorScheme: "dark" }, async (page) => {
+    const section = page.locator("article section", { hasText: "In a large corpus" });
+    await section.locator("li").first().waitFor();
+    assert.equal(await section.locator("li").count(), corpus.contexts.length);
+    const shown = await section.locator("li .text").first().textContent();
+    const said = corpus.contexts[0].tokens.map((token) => token.text).join("");
+    assert.equal(shown.replace(/[\s…]/g, ""), said.replace(/\s/g, ""));
+    await section.scrollIntoViewIfNeeded();
+    await shot(page, "corpus");
+  });
+  assert.equal((await corpusOf(world.runs.exact, feature.id)).corpus, null);
+  await visit(at(`/f/1/${feature.id}`), {}, async (page) => {
+    await page.waitForSelector("article ol li");
+    assert.equal(await page.locator("text=In a large corpus").count(), 0);
+  });
+});
+
 test("the feature table is filtered, and its errors help", async () => {
   await visit(at("/features?L=1"), {}, async (page) => {
     await page.waitForSelector("aside [role=option]");

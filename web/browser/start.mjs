@@ -27,13 +27,17 @@ const SENTENCES = [
   ...Array.from({ length: 235 }, (_, n) => `Sentence number ${n + 5}: the cat counts to ${n * 7}.`),
 ];
 
-function run(folder, input, dtype) {
+/** Runs a command of the program on the fixtures' model, and returns the last line that it prints. */
+function command(name, input, folder, ...options) {
   const fixtures = join(root, "fixtures/llama3");
-  const args = ["run", "--quiet", "--model", join(fixtures, "model"), "--sae", join(fixtures, "saes"), "--dtype", dtype, "--input", input, "--output-dir", folder];
+  const args = [name, "--quiet", "--model", join(fixtures, "model"), "--sae", join(fixtures, "saes"), "--input", input, "--output-dir", folder, ...options];
   const done = spawnSync(program, args, { encoding: "utf8", cwd: folder });
   if (done.status !== 0) throw new Error(`llamascope ${args.join(" ")} ended with ${done.status}:\n${done.stderr}`);
-  return done.stdout.trim().split("\n").at(-1).split("/").at(-1);
+  return done.stdout.trim().split("\n").at(-1);
 }
+
+const run = (folder, input, dtype) => command("run", input, folder, "--dtype", dtype).split("/").at(-1);
+const explore = (input, folder) => command("explore", input, folder, "--contexts", "4");
 
 /** Starts the server on a free port and waits for the address that it prints. */
 async function serve(folder) {
@@ -62,11 +66,17 @@ export async function start() {
   mkdirSync(outputs);
   const runs = { exact: run(outputs, input, "float32"), rounded: run(outputs, input, "bfloat16") };
   if (readdirSync(outputs).length !== 2) throw new Error("the two runs did not get two folders");
+  explore(input, join(outputs, runs.rounded));
   const server = await serve(outputs);
-  const browser = await chromium.launch({
-    executablePath: browserPath,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await chromium
+    .launch({
+      executablePath: browserPath,
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    })
+    .catch((error) => {
+      server.stop();
+      throw error;
+    });
   return {
     runs,
     browser,
