@@ -1,12 +1,14 @@
 //! Features against what the rows files say of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 
+use llamascope_record::labels::{Target, import};
 use llamascope_record::run::Run;
 use llamascope_report::Score;
 use serde_json::{Value, json};
 
-use crate::support::{Client, RUN, numbers, outputs};
+use crate::support::{Client, RUN, copy_of_run, numbers, outputs};
 
 /// Sentence, position and value of each token with a feature.
 type Places = BTreeMap<u32, Vec<(usize, u32, f32)>>;
@@ -231,4 +233,19 @@ fn neighbours_are_counted_and_measured() {
     };
     assert!(list("promoted").is_sorted_by(|a, b| a >= b) && list("suppressed").is_sorted());
     assert!(list("promoted")[0] >= logits["mean"].as_f64().unwrap() && logits["std"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn labels_that_are_imported_while_the_server_runs_are_shown() {
+    let (folder, run) = copy_of_run();
+    let client = Client::of(&run);
+    let before = client.ask("/features/0/5");
+    assert_eq!(before.json()["label"], Value::Null);
+    let export = folder.path().join("batch-0.jsonl");
+    let line = json!({"modelId": "m", "layer": "0-x", "index": "5", "description": "names of capitals"});
+    fs::write(&export, format!("{line}\n")).unwrap();
+    import(&[export], Target::Layer { run: &run, layer: 0 }).unwrap();
+    let after = client.ask("/features/0/5");
+    assert_eq!(after.json()["label"], "names of capitals");
+    assert_ne!(after.header("etag"), before.header("etag"), "whoever kept the old answer has to ask again");
 }
