@@ -41,9 +41,6 @@ use crate::{Activation, Convention, Error, Format, InputNorm, Sae, find, release
 pub(crate) const CONFIG: &str = "hyperparams.json";
 pub(crate) const WEIGHTS: &str = "checkpoints/final.safetensors";
 
-/// How far a decoder length may be from 1 before the conventions count as different.
-const UNIT_TOLERANCE: f64 = 0.01;
-
 /// Where the SAE of a folder reads: what `hyperparams.json` says, which must be what the folder's name says.
 pub(crate) fn tap(folder: &Path) -> Result<Tap, Error> {
     find::openmoss_tap(folder, &Config::read(folder.join(CONFIG))?)
@@ -142,8 +139,7 @@ fn check_kind(config: &Config) -> Result<(), Error> {
 }
 
 fn conventions_differ(convention: Convention, norm: NormStats) -> Option<String> {
-    let far = |n: f64| (n - 1.0).abs() > UNIT_TOLERANCE;
-    (far(norm.mean) || far(norm.min) || far(norm.max)).then(|| {
+    (!norm.is_unit()).then(|| {
         format!(
             "the decoder vectors are not of length 1, so the conventions saelens, openmoss and neuronpedia give different \
              results; this is `{convention}`"

@@ -36,8 +36,6 @@ use splice::{Kind, Sets, Variant};
 const CHUNK_ROWS: usize = 512;
 /// A row longer than this many times the median is a massive activation (Sun et al. 2024, arXiv 2402.17762).
 pub const MASSIVE: f64 = 10.0;
-/// Decoder lengths that differ from 1 by less than this make no difference between conventions.
-const UNIT: f64 = 1e-3;
 
 /// What to evaluate, on what.
 #[derive(Clone, Debug)]
@@ -208,7 +206,7 @@ fn open_subjects(
                 sae.tap
             )));
         }
-        let differ = sae.decoder_norm.is_some_and(|norms| norms.max - 1.0 > UNIT || 1.0 - norms.min > UNIT);
+        let differ = sae.decoder_norm.is_some_and(|norms| !norms.is_unit());
         let others: &[Convention] = match (spec.convention, sae.format) {
             (None, Format::LlamaScope) if differ => &Convention::ALL[1..],
             _ => &[],
