@@ -71,8 +71,10 @@ pub(crate) struct Prepared {
     saes: Vec<Sae>,
     pub input: Input,
     pub waves: Waves,
-    /// The manifest of a new run, with the timings so far.
+    /// The manifest of a new run.
     pub manifest: Manifest,
+    /// What was measured so far.
+    pub timings: Timings,
 }
 
 /// Does what the config says.
@@ -129,7 +131,6 @@ pub(crate) fn prepare(
         saes: saes.iter().map(sae_info).collect(),
         device: device_info(&device),
         counts: input.counts(),
-        timings: Timings { load_s, tokenize_s, ..Timings::default() },
         waves: waves.waves.len() as u64,
         memory_bytes: memory,
         sentences_blake3: Some(sentences_blake3(&input.sentences, &input.tokens)),
@@ -138,7 +139,8 @@ pub(crate) fn prepare(
     if observer.cancelled() {
         return Err(Error::Interrupted { run: None });
     }
-    Ok(Prepared { started, device, checkpoint, saes, input, waves, manifest })
+    let timings = Timings { load_s, tokenize_s, ..Timings::default() };
+    Ok(Prepared { started, device, checkpoint, saes, input, waves, manifest, timings })
 }
 
 /// Computes what `ledger` lacks, and finishes the run or says in its manifest how it ended. The manifest's timings are
@@ -264,7 +266,7 @@ struct Parts {
 
 /// The timings of a run after another part of it.
 fn timings(prepared: &Prepared, earlier: &Timings, parts: &Parts, tokens: u64) -> Timings {
-    let now = &prepared.manifest.timings;
+    let now = &prepared.timings;
     let (load_s, total_s) = (earlier.load_s + now.load_s, earlier.total_s + prepared.started.elapsed().as_secs_f64());
     let working_s = total_s - load_s;
     Timings {

@@ -122,8 +122,7 @@ fn once(
         forward_s: timings.forward_s,
         encode_s: timings.encode_s,
         write_s: timings.write_s,
-        // Stages of several threads may overlap.
-        other_s: (working_s - timings.tokenize_s - timings.forward_s - timings.encode_s).max(0.0),
+        other_s: working_s - timings.tokenize_s - timings.forward_s - timings.encode_s,
         total_s: timings.total_s,
     })
 }

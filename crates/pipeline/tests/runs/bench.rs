@@ -27,8 +27,7 @@ fn runs_are_measured_and_removed() {
         assert_eq!((run.tokens, run.sentences), (789, 12));
         let shares = [run.arithmetic_s, run.share, run.tokens_per_s, run.forward_s, run.encode_s, run.load_s];
         assert!(shares.iter().all(|x| *x > 0.0 && x.is_finite()), "{run:?}");
-        let stages = [run.forward_s, run.encode_s, run.tokenize_s, run.load_s, run.other_s];
-        assert!(stages.iter().all(|stage| (0.0..=run.total_s).contains(stage)), "{run:?}");
+        assert!(run.forward_s + run.encode_s + run.tokenize_s + run.load_s <= run.total_s, "{run:?}");
     }
     let json = serde_json::to_value(&bench).unwrap();
     for key in ["model", "layers", "tokens_per_s", "arithmetic_s", "share", "first_row_s", "write_s", "total_s"] {

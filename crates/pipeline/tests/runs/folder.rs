@@ -1,8 +1,11 @@
 //! The run folder against its contract.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
 
-use llamascope_record::run::{Run, SentenceRecord, TokenRow};
+use llamascope_pipeline::Observer;
+use llamascope_record::run::{MANIFEST, Manifest, Run, SentenceRecord, Timings, TokenRow, read_manifest};
 use serde_json::Value;
 
 use crate::support::{Job, MODEL, SAES, files, sentences};
@@ -177,9 +180,31 @@ fn run_json_tells_what_ran() {
     for key in ["load_s", "tokenize_s", "forward_s", "encode_s", "write_s", "total_s", "tokens_per_s"] {
         assert!(json["timings"][key].as_f64().unwrap() > 0.0, "{key}");
     }
+    // One after the other: none is counted twice.
+    let seconds = |key: &str| json["timings"][key].as_f64().unwrap();
+    let stages: f64 = ["load_s", "tokenize_s", "forward_s", "encode_s"].map(seconds).iter().sum();
+    assert!(stages <= seconds("total_s"), "{}", json["timings"]);
     let records = run.sentence_records().unwrap();
     assert_eq!(manifest.counts.tokens, records.iter().map(|record| record.tokens.len() as u64).sum::<u64>());
     assert_summaries_match_the_rows(&run);
+}
+
+/// Keeps the manifest that a run begins with.
+#[derive(Default)]
+struct Beginning(Mutex<Option<Manifest>>);
+
+impl Observer for Beginning {
+    fn run_folder(&self, run: &Path) {
+        *self.0.lock().unwrap() = read_manifest(&run.join(MANIFEST)).unwrap();
+    }
+}
+
+#[test]
+fn a_new_run_begins_with_no_time_of_earlier_parts() {
+    let beginning = Beginning::default();
+    Job::new(MODEL, SAES).try_run(&beginning).unwrap();
+    let manifest = beginning.0.into_inner().unwrap().unwrap();
+    assert_eq!(manifest.timings, Timings::default(), "it would be added to what the run takes");
 }
 
 /// What the manifest says of the rows, counted anew.
