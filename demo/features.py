@@ -29,8 +29,13 @@ parser.add_argument("--shown", type=int, default=3, help="contexts to print")
 args = parser.parse_args()
 
 manifest = json.loads((args.run / "run.json").read_text(encoding="utf-8"))
-sae = next(sae for sae in manifest["saes"] if sae["layer"] == args.layer)
-path = next(args.explored.rglob(f"explored_layer_{args.layer:02}_{sae['blake3'][:16]}.jsonl.gz"))
+sae = next((sae for sae in manifest["saes"] if sae["layer"] == args.layer), None)
+if sae is None:
+    parser.error(f"{args.run} has no layer {args.layer}")
+name = f"explored_layer_{args.layer:02}_{sae['blake3'][:16]}.jsonl.gz"
+path = next(args.explored.rglob(name), None)
+if path is None:
+    parser.error(f"there is no {name} in {args.explored}: make it with `llamascope explore`")
 with gzip.open(path, "rt", encoding="utf-8") as lines:
     header, pieces = json.loads(next(lines)), json.loads(next(lines))
     features = {feature["id"]: feature for feature in map(json.loads, lines)}
@@ -52,7 +57,6 @@ def fits(feature: dict) -> bool:
 def text(window: dict) -> str:
     words = [pieces[token] for token in window["tokens"]]
     at = window["at"]
-    # A word's other tokens belong to what is shown bold.
     bold = words[at]
     lead = bold[: len(bold) - len(bold.lstrip())]
     before, after = "".join(words[:at]) + lead, "".join(words[at + 1 :])

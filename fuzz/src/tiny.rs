@@ -1,11 +1,13 @@
-//! A run of a tiny model over a few sentences.
+//! A run of a tiny model over a few sentences, and what ends it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use llamascope_pipeline::Surroundings;
 use llamascope_pipeline::config::{Overrides, RunConfig};
 use llamascope_pipeline::fetch::HubOptions;
+use llamascope_pipeline::{Observer, Progress, Surroundings};
 use llamascope_record::run::Disk;
+use llamascope_train::Watch;
 
 use crate::fixture_path;
 use crate::place::Place;
@@ -38,5 +40,35 @@ pub fn surroundings() -> Surroundings {
         started: "2026-01-02T03:04:05Z".into(),
         peak_memory: || None,
         disk: Disk::default(),
+    }
+}
+
+/// Stops after some reports of progress.
+pub struct StopsAfter(AtomicUsize);
+
+impl StopsAfter {
+    /// After so many.
+    pub fn new(reports: usize) -> StopsAfter {
+        StopsAfter(AtomicUsize::new(reports))
+    }
+
+    fn count(&self) {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok();
+    }
+}
+
+impl Observer for StopsAfter {
+    fn progress(&self, _: Progress) {
+        self.count();
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Watch for StopsAfter {
+    fn training(&self, _: &llamascope_train::Progress) {
+        self.count();
     }
 }

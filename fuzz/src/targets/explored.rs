@@ -22,7 +22,13 @@ fn run(data: &[u8]) {
             Ok(explored) => explored,
             Err(error) => return drop(error.to_string()),
         };
-        let known: Vec<Feature> = explored.ids().filter_map(|id| explored.feature(id).ok().flatten()).collect();
+        let mut known: Vec<Feature> = Vec::new();
+        for id in explored.ids() {
+            let Ok(feature) = explored.feature(id) else { continue };
+            let feature = feature.expect("its id is one of them");
+            assert_eq!(feature.id, id);
+            known.push(feature);
+        }
         for feature in &known {
             assert!(feature.rows <= explored.header().rows);
             assert!(feature.contexts.iter().all(|window| window.at < window.tokens.len()));

@@ -4,14 +4,13 @@
 use std::cell::LazyCell;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamascope_pipeline::config::Overrides;
-use llamascope_pipeline::{Error, Observer, Progress, Surroundings};
+use llamascope_pipeline::{Error, Surroundings};
 use llamascope_record::run::verify;
 
 use crate::place::Place;
-use crate::tiny::{RUN, config, surroundings};
+use crate::tiny::{RUN, StopsAfter, config, surroundings};
 use crate::{Target, join, parts};
 
 /// See the module. A resume opens the model and its SAEs.
@@ -66,19 +65,6 @@ fn run(data: &[u8]) {
     });
 }
 
-/// Stops after some reports of progress.
-struct StopsAfter(AtomicUsize);
-
-impl Observer for StopsAfter {
-    fn progress(&self, _: Progress) {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok();
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
 /// So little memory that every sentence or two are a wave of their own.
 fn tight() -> Surroundings {
     Surroundings { memory: 1 << 10, ..surroundings() }
@@ -87,7 +73,7 @@ fn tight() -> Surroundings {
 /// A place with a run that was stopped after some reports of progress.
 fn stopped_after(reports: usize) -> Place {
     let place = Place::new();
-    let observer = StopsAfter(AtomicUsize::new(reports));
+    let observer = StopsAfter::new(reports);
     let ended = llamascope_pipeline::run(&config(&place, SENTENCES), &tight(), &observer);
     assert!(ended.is_err_and(|error| error.is_interruption()), "it was stopped");
     place

@@ -4,14 +4,12 @@
 use std::cell::LazyCell;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamascope_compute::Tensor;
-use llamascope_pipeline::Observer;
-use llamascope_train::{Progress, Settings, Watch, train};
+use llamascope_train::{Error, Finished, Settings, train};
 
 use crate::place::Place;
-use crate::tiny::surroundings;
+use crate::tiny::{StopsAfter, surroundings};
 use crate::{Target, join, parts};
 
 /// See the module. YAML counts: an alias of a few bytes may stand for many values, up to the reader's limit.
@@ -19,6 +17,8 @@ pub const TARGET: Target = Target { name: "train", run, seeds, base_bytes: 64 <<
 
 /// What a checkpoint consists of, in the order of the parts of an input behind the settings.
 const LEFT: [&str; 3] = ["state.json", "layer_03.safetensors", "buffer.safetensors"];
+/// Stands in a checkpoint of an input for the folder that the rows lie in, which is another one in every process.
+const FOLDER: &str = "{FOLDER}";
 const ROWS: usize = 96;
 const D_MODEL: usize = 4;
 
@@ -34,15 +34,21 @@ fn run(data: &[u8]) {
     }
     if left.iter().any(|part| !part.is_empty()) {
         PLACE.with(|place| {
-            place.clear("saes");
-            for (name, bytes) in LEFT.iter().zip(left) {
-                place.write(&format!("saes/checkpoints/step_00000004/{name}"), bytes);
-            }
-            if let Err(error) = train(&settings(place), false, &surroundings(), &()) {
+            if let Err(error) = go_on(place, left) {
                 drop(error.to_string());
             }
         });
     }
+}
+
+/// Goes on from a checkpoint of these files.
+fn go_on(place: &Place, [state, layer, buffer]: [&[u8]; LEFT.len()]) -> Result<Finished, Error> {
+    place.clear("saes");
+    let state = String::from_utf8_lossy(state).replace(FOLDER, &place.path().display().to_string());
+    for (name, bytes) in LEFT.iter().zip([state.as_bytes(), layer, buffer]) {
+        place.write(&format!("saes/checkpoints/step_00000004/{name}"), bytes);
+    }
+    train(&settings(place), false, &surroundings(), &())
 }
 
 /// A small training of one layer.
@@ -65,29 +71,16 @@ fn ready() -> Place {
     place
 }
 
-/// Stops after some steps.
-struct StopsAfter(AtomicUsize);
-
-impl Observer for StopsAfter {
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl Watch for StopsAfter {
-    fn training(&self, _: &Progress) {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok();
-    }
-}
-
 fn seeds() -> Vec<Vec<u8>> {
     let left = |reports: usize| {
         let place = ready();
         // It may end before.
-        let _ = train(&settings(&place), true, &surroundings(), &StopsAfter(AtomicUsize::new(reports)));
+        let _ = train(&settings(&place), true, &surroundings(), &StopsAfter::new(reports));
         let checkpoints = fs::read_dir(place.path().join("saes/checkpoints")).expect("it is there");
         let last = checkpoints.map(|entry| entry.expect("it can be read").path()).max().expect("there is one");
-        LEFT.map(|name| fs::read(last.join(name)).expect("it is whole"))
+        let [state, layer, buffer] = LEFT.map(|name| fs::read(last.join(name)).expect("it is whole"));
+        let state = String::from_utf8(state).expect("JSON").replace(&place.path().display().to_string(), FOLDER);
+        [state.into_bytes(), layer, buffer]
     };
     let file = b"model_id: model.gguf\ntext: [articles.jsonl]\ntext_column: text\nlayers: [5, 10, 20]\ntokens: 4_000_000\nk: 50\n\
                  kind: batch_topk\nlayouts: [llama_scope, saelens]\noutput_dir: my_saes\n";
@@ -97,4 +90,20 @@ fn seeds() -> Vec<Vec<u8>> {
         join(&[b"layers: 3", &early[0], &early[1], &early[2]]),
         join(&[b"{\"kind\": \"relu\", \"l1\": 5}", &late[0], &late[1], &late[2]]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_goes_on_from_the_seeds() {
+        let place = ready();
+        let checkpoints = seeds().split_off(1);
+        assert_eq!(checkpoints.len(), 2);
+        for seed in checkpoints {
+            let [_, left @ ..]: [&[u8]; 1 + LEFT.len()] = parts(&seed);
+            go_on(&place, left).unwrap();
+        }
+    }
 }

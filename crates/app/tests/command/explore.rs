@@ -1,4 +1,4 @@
-//! `llamascope explore`: what it writes, where, and that the page of a run finds it.
+//! `llamascope explore`: what it writes, where, and what it refuses.
 
 use llamascope_record::explored::Explored;
 
@@ -7,9 +7,7 @@ use crate::shell::{Done, Shell, fixture};
 /// A shell with a text and copies of two SAEs, and the arguments that explore it.
 fn ready() -> (Shell, Vec<String>) {
     let shell = Shell::new();
-    let words = ["lamp", "harbour", "wall", "Paris", "and", "nobody", "東京", "1234", "so", "again"];
-    let line = |n: usize| (0..n % 19 + 9).map(|i| words[(i * n + i * i) % words.len()]).collect::<Vec<_>>().join(" ");
-    shell.write("text.txt", (1..60).map(|n| line(n) + "\n").collect::<String>());
+    shell.write_text("text.txt", 59);
     for layer in [1, 2] {
         let sae = format!("Llama3_1-8B-Base-L{layer}R-8x");
         shell.copy(&format!("llama3/saes/{sae}"), &format!("saes/{sae}"));

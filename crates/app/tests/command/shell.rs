@@ -35,6 +35,14 @@ impl Shell {
         fs::write(path, content).unwrap();
     }
 
+    /// A text of so many lines, of a few words and no sense.
+    pub fn write_text(&self, name: &str, lines: usize) {
+        let words = ["lamp", "harbour", "wall", "Paris", "and", "nobody", "東京", "1234", "so", "again"];
+        let line =
+            |n: usize| (0..n % 19 + 9).map(|i| words[(i * n + i * i) % words.len()]).collect::<Vec<_>>().join(" ");
+        self.write(name, (1..=lines).map(|n| line(n) + "\n").collect::<String>());
+    }
+
     /// A copy of a fixture, to be damaged.
     pub fn copy(&self, name: &str, to: &str) {
         copy(&fixture(name), &self.path(to));

@@ -5,9 +5,7 @@ use crate::shell::{Shell, done, fixture};
 /// A shell with a text, and a file that trains a small SAE of the tiny model on it.
 fn ready(more: &str) -> Shell {
     let shell = Shell::new();
-    let words = ["lamp", "harbour", "wall", "Paris", "and", "nobody", "東京", "1234", "so", "again"];
-    let line = |n: usize| (0..n % 19 + 9).map(|i| words[(i * n + i * i) % words.len()]).collect::<Vec<_>>().join(" ");
-    shell.write("text.txt", (1..400).map(|n| line(n) + "\n").collect::<String>());
+    shell.write_text("text.txt", 399);
     let model = fixture("llama3/model");
     let model = model.display();
     let base =

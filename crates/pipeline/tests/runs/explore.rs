@@ -93,6 +93,7 @@ fn what_is_found_is_what_a_run_over_the_same_text_holds() {
             // Tokens that split a character stand for all of it.
             let (start, end) = (spans[0].start as usize, spans[spans.len() - 1].end as usize);
             assert!(text.trim().starts_with(whole[start..end].trim()), "{text} is not {}", &whole[start..end]);
+            assert!(whole[start..].trim_start().starts_with(text.trim()), "{text} is not in {whole}");
             assert!(feature.contexts.len() <= 3 && feature.contexts.iter().all(|window| window.tokens.len() <= 7 + 3));
         }
     }
