@@ -39,6 +39,9 @@ if path is None:
 with gzip.open(path, "rt", encoding="utf-8") as lines:
     header, pieces = json.loads(next(lines)), json.loads(next(lines))
     features = {feature["id"]: feature for feature in map(json.loads, lines)}
+names = ("document", "offset", "more", "at", "tokens", "values")
+for feature in features.values():
+    feature["contexts"] = [dict(zip(names, window)) for window in feature["contexts"]]
 
 
 def peak(window: dict) -> str:

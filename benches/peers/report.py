@@ -44,6 +44,7 @@ def comparisons() -> list[Comparison]:
         rows.append(Comparison(what, f"prefill-{kind}", "forward tok/s", f"llama.cpp-{kind}", "loop tok/s"))
     for what, our_figure, their_figure in [
         ("a Llama-3.1-8B layer, T=512, against bf16, ms/token", "forward ms", "layer_bfloat16 ms"),
+        ("a Llama-3.1-8B layer, T=512, against f32, ms/token", "forward ms", "layer_float32 ms"),
         ("a 4096->32768 JumpReLU encode, against f32, ms/token", "encode ms", "encode_float32 ms"),
         ("a 4096->32768 JumpReLU encode, against bf16, ms/token", "encode ms", "encode_bfloat16 ms"),
     ]:

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use llamascope_pipeline::config::{ConfigFile, Overrides, RunConfig};
 use llamascope_pipeline::dictionary::{self, DictionarySpec};
 use llamascope_pipeline::{Error, Finished, Observer, demo as demo_files, info as information};
+use llamascope_record::labels::{self, Target};
 use llamascope_record::run::Run;
 use llamascope_report::compare::{Requirement, compare_runs};
 use llamascope_report::summary::run_summary;
@@ -76,6 +77,8 @@ pub fn demo(args: DemoArgs) -> Result<ExitCode> {
     prepared?;
     let result = llamascope_pipeline::run(&config, &machine::surroundings()?, &terminal);
     let path = show(result, &terminal, args.quiet, true)?;
+    let (layer, names) = demo_files::LABELS;
+    labels::import(&[names.into()], Target::Layer { run: &path, layer })?;
     if !args.quiet {
         say(&demo_files::what_next(&path));
     }

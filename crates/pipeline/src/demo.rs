@@ -9,6 +9,8 @@ use crate::observer::Observer;
 
 /// The demo's config, from the root of the repository.
 pub const CONFIG: &str = "demo/config.yaml";
+/// Names of ten features of a layer: how they were chosen is in demo/README.md.
+pub const LABELS: (usize, &str) = (10, "demo/labels_layer_10.jsonl");
 /// Where the demo keeps what it has downloaded.
 const CACHE: &str = "target/demo";
 /// Commands that may be Python.
@@ -51,4 +53,28 @@ pub fn what_next(run: &Path) -> String {
          `cargo install --path crates/app` puts `llamascope` on your PATH.",
         run.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_readme() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let readme = std::fs::read_to_string(root.join("demo/README.md")).unwrap();
+        let cells = |line: &str| -> Vec<String> {
+            line.split(" | ").map(|cell| cell.trim_matches(['|', ' ']).into()).collect()
+        };
+        let rows = readme.lines().map(cells).filter(|row| row.len() == 4 && row[0].parse::<u32>().is_ok());
+        let mut table: Vec<(u64, String)> = rows.map(|row| (row[0].parse().unwrap(), row[3].clone())).collect();
+        table.sort();
+        let names = std::fs::read_to_string(root.join(LABELS.1)).unwrap();
+        let name = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            (line["index"].as_u64().unwrap(), line["description"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(names.lines().map(name).collect::<Vec<_>>(), table);
+        assert_eq!(table.len(), 10);
+    }
 }

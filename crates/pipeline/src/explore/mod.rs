@@ -77,7 +77,7 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Keep {
-        Keep { contexts: 6, before: 12, after: 6, types: 8 }
+        Keep { contexts: 6, before: 12, after: 6, types: 5 }
     }
 }
 

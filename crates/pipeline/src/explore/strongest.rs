@@ -61,24 +61,24 @@ impl Pieces {
         texts.iter().map(|texts| texts.iter().map(|text| self.intern(text)).collect()).collect()
     }
 
-    /// Numbers the texts that some features use anew, in the order in which these name them; gives those.
+    /// Numbers the texts that some features use anew, the most used first: short numbers make short files. Gives those texts.
     pub(super) fn used_by(&self, features: &mut [Feature]) -> Vec<String> {
-        let mut anew = vec![None; self.texts.len()];
-        let mut used = Vec::new();
-        let mut rename = |number: &mut u32| {
-            let old = *number as usize;
-            *number = *anew[old].get_or_insert_with(|| {
-                used.push(self.texts[old].clone());
-                used.len() as u32 - 1
-            });
-        };
-        for feature in features {
-            feature.types.iter_mut().for_each(|(piece, _)| rename(piece));
-            feature.promoted.iter_mut().for_each(|(piece, _)| rename(piece));
-            feature.contexts.iter_mut().flat_map(|window| &mut window.tokens).for_each(&mut rename);
-        }
-        used
+        let mut uses = vec![0u64; self.texts.len()];
+        features.iter_mut().for_each(|feature| named(feature, |piece| uses[*piece as usize] += 1));
+        let mut used: Vec<usize> = (0..uses.len()).filter(|piece| uses[*piece] > 0).collect();
+        used.sort_unstable_by_key(|piece| (std::cmp::Reverse(uses[*piece]), &self.texts[*piece]));
+        let mut anew = vec![0; self.texts.len()];
+        (0..).zip(&used).for_each(|(number, piece)| anew[*piece] = number);
+        features.iter_mut().for_each(|feature| named(feature, |piece| *piece = anew[*piece as usize]));
+        used.into_iter().map(|piece| self.texts[piece].clone()).collect()
     }
+}
+
+/// Shows every piece that a feature names.
+fn named(feature: &mut Feature, mut show: impl FnMut(&mut u32)) {
+    feature.types.iter_mut().for_each(|(piece, _)| show(piece));
+    feature.promoted.iter_mut().for_each(|(piece, _)| show(piece));
+    feature.contexts.iter_mut().flat_map(|window| &mut window.tokens).for_each(show);
 }
 
 /// A piece of text for each token of a context: a character that is several tokens stands with the first of them.
@@ -95,9 +95,9 @@ pub(super) fn texts(context: &Context, corpus: &Corpus) -> Result<Vec<String>, E
     Ok(texts)
 }
 
-/// Four significant digits: what is shown of a value.
+/// Three significant digits: what is shown of a value.
 pub(super) fn rounded(value: f32) -> f32 {
-    format!("{value:.3e}").parse().expect("a number that was just printed")
+    format!("{value:.2e}").parse().expect("a number that was just printed")
 }
 
 /// What a chunk of rows was made of, whichever the SAE.
@@ -174,6 +174,8 @@ impl Strongest {
             types.sort_by(|a, b| {
                 b.1.cmp(&a.1).then_with(|| pieces.texts[a.0 as usize].cmp(&pieces.texts[b.0 as usize]))
             });
+            // A count may be too small by this share of the rows: types below it are no better than those left out.
+            types.retain(|(_, count)| count * (COUNTERS as u64 + 1) >= kept.rows);
             types.truncate(self.keep.types);
             let contexts = kept.contexts.iter().map(|(_, window)| window.clone()).collect();
             Feature { id, rows: kept.rows, max: kept.max, types, promoted: Vec::new(), contexts }

@@ -72,6 +72,6 @@ fn counts_of_token_types_are_never_too_large_and_miss_none_that_is_frequent() {
 }
 
 #[test]
-fn values_are_shown_with_four_digits() {
-    assert_eq!([1.23456f32, 0.000_123_456, 98766.0].map(rounded), [1.235, 0.000_123_5, 98770.0]);
+fn values_are_shown_with_three_digits() {
+    assert_eq!([1.23456f32, 0.000_123_456, 98766.0].map(rounded), [1.23, 0.000_123, 98800.0]);
 }

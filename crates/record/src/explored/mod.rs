@@ -12,7 +12,7 @@ mod writer;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use reader::Explored;
 pub use writer::write;
@@ -90,8 +90,9 @@ pub struct Feature {
     pub contexts: Vec<Window>,
 }
 
-/// A stretch of text around a token on which a feature is strong.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A stretch of text around a token on which a feature is strong. In the file it is an array, of what is below in this
+/// order: there are so many that names would be a tenth of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// The document, counted over all files of the corpus from 0.
@@ -104,8 +105,15 @@ pub struct Window {
     pub at: usize,
     /// A piece of text for every token; empty where a token shares its character with the one before.
     pub tokens: Vec<u32>,
-    /// The feature's values where it is active: place, and value to four digits.
+    /// The feature's values where it is active: place, and value to three digits.
     pub values: Vec<(usize, f32)>,
+}
+
+impl Serialize for Window {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Window { document, offset, more, at, tokens, values } = self;
+        (document, offset, more, at, tokens, values).serialize(serializer)
+    }
 }
 
 /// A file of this kind that cannot be used.

@@ -107,13 +107,14 @@ fn damage_is_named_and_never_believed() {
         opened.feature(2).unwrap_err().to_string()
     };
     for (from, to) in [
-        ("\"at\":1", "\"at\":3"),
+        ("],1,[", "],3,["),
         ("[0,1,2]", "[0,1,3]"),
         ("[2,0.25]", "[3,0.25]"),
         ("[1,9]", "[5,9]"),
         ("\"rows\":12", "\"rows\":1001"),
         ("\"max\":2.5", "\"max\":-2.5"),
-        ("\"document\"", "\"dokument\""),
+        ("\"contexts\":[[3,", "\"contexts\":[[-3,"),
+        ("\"contexts\"", "\"kontexts\""),
     ] {
         let message = wrong(from, to);
         assert!(message.contains("line 3") && message.contains("llamascope explore"), "{from} -> {to}: {message}");
