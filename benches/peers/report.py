@@ -66,6 +66,9 @@ def table(results: dict[str, Repeats]) -> list[str]:
     for row in comparisons():
         if row.ours not in results or row.theirs not in results:
             continue
+        # What a machine cannot do is not measured there.
+        if any(row.their_figure not in repeat for repeat in results[row.theirs]):
+            continue
         ours = [repeat[row.our_figure] for repeat in results[row.ours]]
         theirs = [repeat[row.their_figure] for repeat in results[row.theirs]]
         ratios = [a / b if row.more_is_better else b / a for a, b in zip(ours, theirs)]
