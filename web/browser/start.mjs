@@ -40,7 +40,7 @@ const run = (folder, input, dtype) => command("run", input, folder, "--dtype", d
 const explore = (input, folder) => command("explore", input, folder, "--contexts", "4");
 
 /** Starts the server on a free port and waits for the address that it prints. */
-async function serve(folder) {
+export async function serve(folder) {
   const child = spawn(program, ["view", folder, "--no-open", "--port", "0"], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   const address = await new Promise((resolve, reject) => {
@@ -57,6 +57,12 @@ async function serve(folder) {
   return { address, stop: () => child.kill() };
 }
 
+/** Starts the browser. */
+export function launch() {
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+  return chromium.launch({ executablePath: browserPath, args });
+}
+
 export async function start() {
   mkdirSync(screenshots, { recursive: true });
   const folder = mkdtempSync(join(tmpdir(), "llamascope-web-"));
@@ -68,15 +74,10 @@ export async function start() {
   if (readdirSync(outputs).length !== 2) throw new Error("the two runs did not get two folders");
   explore(input, join(outputs, runs.rounded));
   const server = await serve(outputs);
-  const browser = await chromium
-    .launch({
-      executablePath: browserPath,
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-    })
-    .catch((error) => {
-      server.stop();
-      throw error;
-    });
+  const browser = await launch().catch((error) => {
+    server.stop();
+    throw error;
+  });
   return {
     runs,
     browser,

@@ -38,6 +38,9 @@ const BYTE_ORDER: u32 = 0x0102_0304;
 const HEADER: usize = 128;
 /// Where the hash of the header stands in it.
 const SEAL: usize = 104;
+/// Bytes of a file that may be looked at before its pages are given back: an index of many gigabytes would fill the memory of
+/// the process page by page, though it needs few of them at a time.
+const KEPT: u64 = 32 << 20;
 /// What is hashed at once: small enough that a look-up is quick, large enough that the hashes are few.
 const BLOCK: usize = 64 << 10;
 const HASH: usize = 32;
@@ -203,6 +206,8 @@ pub(super) struct Sealed {
     hashes: usize,
     /// A bit for every block that was found to be what was written.
     verified: Box<[AtomicU64]>,
+    /// Bytes of the blocks that were looked at since pages were given back.
+    looked_at: AtomicU64,
 }
 
 impl Sealed {
@@ -260,7 +265,8 @@ impl Sealed {
         let (meta, sections, hashes) = read().ok_or_else(|| corrupt("its directory"))?;
         let words = (end - HEADER).div_ceil(BLOCK).div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Sealed { path: path.to_owned(), meta, sections, end, hashes, verified, map })
+        let looked_at = AtomicU64::new(0);
+        Ok(Sealed { path: path.to_owned(), meta, sections, end, hashes, verified, looked_at, map })
     }
 
     pub fn path(&self) -> &Path {
@@ -324,7 +330,13 @@ impl Sealed {
         if range.is_empty() {
             return Ok(());
         }
-        for block in (range.start - HEADER) / BLOCK..=(range.end - 1 - HEADER) / BLOCK {
+        let blocks = (range.start - HEADER) / BLOCK..=(range.end - 1 - HEADER) / BLOCK;
+        let bytes = (blocks.end() - blocks.start() + 1) * BLOCK;
+        if self.looked_at.fetch_add(bytes as u64, Ordering::Relaxed) > KEPT {
+            self.looked_at.store(0, Ordering::Relaxed);
+            self.give_back();
+        }
+        for block in blocks {
             let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
             // Two threads may hash the same block; they find the same.
             if word.load(Ordering::Relaxed) & bit == 0 {
@@ -338,6 +350,14 @@ impl Sealed {
             }
         }
         Ok(())
+    }
+
+    /// Takes the pages of the map out of this process' memory; the system's cache of files keeps them as long as it likes.
+    #[allow(unsafe_code)]
+    fn give_back(&self) {
+        // SAFETY: the map is read-only and of a file that is never changed in place, so pages come back with the same bytes.
+        #[cfg(unix)]
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
 }
 
