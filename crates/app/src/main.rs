@@ -31,7 +31,7 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // What only reads may end at once.
-    if !matches!(cli.command, Command::Verify(_)) {
+    if !matches!(cli.command, Command::Verify(_) | Command::Compare(_) | Command::Show(_)) {
         terminal::stop_on_ctrl_c();
     }
     llamascope_weights::end_on_lost_pages();

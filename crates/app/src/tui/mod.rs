@@ -6,6 +6,7 @@ mod state;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -16,7 +17,11 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use crate::commands::Usage;
 use crate::opened::{Opened, StyleArgs};
 use crate::show::{Colour, background, depth};
+use crate::terminal::cancelled;
 use state::State;
+
+/// How often the wait for a key looks up, to see whether the program was asked to end.
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -66,6 +71,12 @@ pub fn tui(args: TuiArgs) -> Result<ExitCode> {
 fn look(terminal: &mut DefaultTerminal, state: &mut State<'_>) -> Result<()> {
     while !state.done() {
         terminal.draw(|frame| draw::draw(frame, state))?;
+        // Waiting without an end would go on when the terminal is gone and has told so by a signal.
+        while !event::poll(LOOK_UP)? {
+            if cancelled() {
+                return Ok(());
+            }
+        }
         match event::read()? {
             Event::Key(key) if key.kind != KeyEventKind::Release => state.press(key)?,
             _ => {}

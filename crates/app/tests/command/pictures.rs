@@ -163,3 +163,33 @@ fn what_is_not_there_is_named_with_what_is() {
     let done = shell.run(&["chart", "run", "-s", "0", "-o", "a.svg", "--hue", "rainbow"]);
     assert!(done.code == Some(2) && done.stderr.contains("slot id pins"), "{done:?}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_tui_ends_when_its_terminal_is_closed() {
+    use std::io::Read;
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let shell = run();
+    let tui = format!("stty rows 40 cols 120; echo $$ > pid; exec '{}' tui run", env!("CARGO_BIN_EXE_llamascope"));
+    let mut command = shell.command("script", &["-qfec", &tui, "/dev/null"]);
+    let mut terminal = command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut drawn, mut stdout) = (Vec::new(), terminal.stdout.take().unwrap());
+    while !String::from_utf8_lossy(&drawn).contains("capital") {
+        let mut bytes = [0; 4096];
+        let count = stdout.read(&mut bytes).unwrap();
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&drawn));
+        drawn.extend(&bytes[..count]);
+    }
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let pid = fs::read_to_string(shell.path("pid")).unwrap();
+    let command_line = format!("/proc/{}/cmdline", pid.trim());
+    let started = Instant::now();
+    // What has ended and waits for its parent has an empty one.
+    while fs::read(&command_line).is_ok_and(|words| !words.is_empty()) {
+        assert!(started.elapsed() < Duration::from_secs(60), "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
