@@ -6,6 +6,7 @@ mod state;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ use crate::show::{Colour, background, depth};
 use crate::terminal::cancelled;
 use state::State;
 
-/// How often the wait for a key looks up, to see whether the program was asked to end.
+/// How often the wait for a key looks up, to see whether the program was asked to end or its terminal is gone.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
@@ -67,17 +68,22 @@ pub fn tui(args: TuiArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Draws and takes keys until the user has seen enough.
+/// Draws and takes keys until the user has seen enough, the program is asked to end or the terminal is gone.
 fn look(terminal: &mut DefaultTerminal, state: &mut State<'_>) -> Result<()> {
+    // crossterm never comes back, at full speed, from reading a terminal that is closed meanwhile: it reads on a thread
+    // of its own, which ends with the program.
+    let (sender, events) = mpsc::channel();
+    std::thread::spawn(move || while sender.send(event::read()).is_ok() {});
     while !state.done() {
         terminal.draw(|frame| draw::draw(frame, state))?;
-        // Waiting without an end would go on when the terminal is gone and has told so by a signal.
-        while !event::poll(LOOK_UP)? {
-            if cancelled() {
-                return Ok(());
+        let event = loop {
+            match events.recv_timeout(LOOK_UP) {
+                Ok(event) => break event?,
+                Err(RecvTimeoutError::Timeout) if !cancelled() && std::io::stdin().is_terminal() => {}
+                Err(_) => return Ok(()),
             }
-        }
-        match event::read()? {
+        };
+        match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => state.press(key)?,
             _ => {}
         }
