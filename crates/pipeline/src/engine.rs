@@ -45,8 +45,6 @@ pub struct Encoded {
     pub sentences: Range<usize>,
     /// Their rows, one sentence after the other.
     pub rows: SparseRows,
-    /// Values that were computed in full f32 to find them.
-    pub candidates: u64,
 }
 
 /// What the engine gives.
@@ -73,6 +71,8 @@ pub struct Measured {
     pub forward: Duration,
     /// Time in the SAEs.
     pub encode: Duration,
+    /// Values that were computed in full f32 to find the active ones.
+    pub candidates: u64,
     /// BLAKE3 over the hashes of the embedding and of the layers up to the last one, in order; each is over type, shape
     /// and bytes of its tensors.
     pub weights_blake3: String,
@@ -105,7 +105,8 @@ struct Chunk<R> {
 }
 
 impl<D: Device> Extraction<'_, D> {
-    /// Runs all waves up to the last tapped layer. `sink` gets every layer's sentences in ascending order.
+    /// Runs all waves up to the last tapped layer. `sink` gets every layer's sentences in ascending order, `measured` what it
+    /// took, also where it ends early.
     ///
     /// # Errors
     /// Tensors that are missing or not what they were, rows that are not finite, an interruption, and whatever `sink`
@@ -114,11 +115,11 @@ impl<D: Device> Extraction<'_, D> {
         &self,
         observer: &dyn Observer,
         mut sink: impl FnMut(Output) -> Result<(), Error>,
-    ) -> Result<Measured, Error> {
-        let mut measured = Measured::default();
+        measured: &mut Measured,
+    ) -> Result<(), Error> {
         let mut hashes = BTreeMap::new();
         let Some(last_layer) = self.saes.last().map(|sae| sae.tap.layer) else {
-            return Ok(measured);
+            return Ok(());
         };
         let longest = self.tokens.iter().map(Tokens::len).max().unwrap_or(0);
         let in_waves = self.waves.waves.iter().flatten().flat_map(|sentences| &self.tokens[sentences.clone()]);
@@ -183,8 +184,16 @@ impl<D: Device> Extraction<'_, D> {
                     let started = Instant::now();
                     let encoder = encoder.as_ref().filter(|_| !self.before.has(layer, &chunk.sentences));
                     let mut tapped = None;
-                    block.forward(&mut chunk.residual, &chunk.batch, encoder.map(|(sae, _)| sae.tap.site), |rows| {
-                        tapped = Some(self.device.gather(rows, &chunk.output));
+                    // On the device's own threads all the while: a hand-over at every operation would cost more.
+                    self.device.on_host(|| {
+                        block.forward(
+                            &mut chunk.residual,
+                            &chunk.batch,
+                            encoder.map(|(sae, _)| sae.tap.site),
+                            |rows| {
+                                tapped = Some(self.device.gather(rows, &chunk.output));
+                            },
+                        );
                     });
                     // Before what overflows: bytes that somebody wrote may be the cause.
                     unaltered(tensors(&weights))?;
@@ -194,8 +203,9 @@ impl<D: Device> Extraction<'_, D> {
                         let started = Instant::now();
                         let (rows, candidates) = encode(self.device, sae, encoder, rows)?;
                         measured.encode += started.elapsed();
+                        measured.candidates += candidates;
                         unaltered([&sae.w_enc].into_iter())?;
-                        sink(Output::Rows(Encoded { layer, sentences: chunk.sentences.clone(), rows, candidates }))?;
+                        sink(Output::Rows(Encoded { layer, sentences: chunk.sentences.clone(), rows }))?;
                     }
                     chunk.next = layer + 1;
                     progress.done += chunk.batch.n() as u64 * work;
@@ -212,8 +222,7 @@ impl<D: Device> Extraction<'_, D> {
             }
         }
         observer.progress(progress);
-        self.sum_up(last_layer, &mut measured, hashes, &mut sink)?;
-        Ok(measured)
+        self.sum_up(last_layer, measured, hashes, &mut sink)
     }
 
     /// Hashes a part of the weights when it is first read, and holds it against what the run read before.

@@ -159,29 +159,26 @@ pub(crate) fn work(
     let left: u64 = waves.waves.iter().flatten().cloned().flatten().map(|sentence| tokens[sentence].len() as u64).sum();
     observer.stage(&format!("running {left} tokens through layers 0 to {}", prepared.last_layer()));
     let sink = Sink::new(writer, tokens, &manifest.saes, ledger.clone(), observer);
+    let mut measured = Measured::default();
     let (result, written) = match sink {
         Ok(sink) => {
             let extraction = Extraction { device, checkpoint, saes, tokens, waves, before: &ledger, kept };
-            extract(&extraction, sink, observer)
+            extract(&extraction, sink, observer, &mut measured)
         }
         Err(error) => (Err(error), None),
     };
-    let parts = Parts {
-        measured: result.as_ref().ok().cloned().unwrap_or_default(),
-        write_s: written.as_ref().map_or(0.0, |written| written.busy.as_secs_f64()),
-    };
+    let parts = Parts { measured, write_s: written.as_ref().map_or(0.0, |written| written.busy.as_secs_f64()) };
     if let Some(tally) = written.as_ref().and_then(|written| written.tally.as_ref()) {
-        let ledger = &written.as_ref().expect("there with its tally").ledger;
-        manifest.layers = tally.summaries(|layer| ledger.candidates(layer));
+        manifest.layers = tally.summaries();
         manifest.counts.rows = manifest.layers.iter().map(|layer| layer.rows).sum();
     }
     let earlier = manifest.timings.clone();
     // Told before the run is sealed: should the mark that it is complete be lost, what was measured is not.
     manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
     manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
-    let finished = result.and_then(|measured| {
+    let finished = result.and_then(|()| {
         let written = written.expect("there unless the result is an error");
-        finish(writer, &mut manifest, measured, written, prepared, observer)
+        finish(writer, &mut manifest, &parts.measured, written, prepared, observer)
     });
     manifest.timings = timings(prepared, &earlier, &parts, manifest.counts.tokens);
     manifest.peak_memory_bytes = (surroundings.peak_memory)().max(manifest.peak_memory_bytes);
@@ -213,7 +210,7 @@ pub(crate) fn work(
 fn finish(
     writer: &RunWriter,
     manifest: &mut Manifest,
-    measured: Measured,
+    measured: &Measured,
     written: Written,
     prepared: &Prepared,
     observer: &dyn Observer,
@@ -238,16 +235,16 @@ fn finish(
             manifest.fingerprint.as_deref().unwrap_or("none")
         )));
     }
-    manifest.model.weights_blake3 = Some(measured.weights_blake3);
-    for (sae, blake3) in manifest.saes.iter_mut().zip(measured.sae_blake3) {
-        sae.blake3 = blake3;
+    manifest.model.weights_blake3 = Some(measured.weights_blake3.clone());
+    for (sae, blake3) in manifest.saes.iter_mut().zip(&measured.sae_blake3) {
+        sae.blake3.clone_from(blake3);
     }
     seal(writer, manifest, &tally, &ledger)
 }
 
 /// Sums a run up whose rows are all written, and waits until it is on the disk.
 pub(crate) fn seal(writer: &RunWriter, manifest: &mut Manifest, tally: &Tally, ledger: &Ledger) -> Result<(), Error> {
-    manifest.layers = tally.summaries(|layer| ledger.candidates(layer));
+    manifest.layers = tally.summaries();
     manifest.counts.rows = manifest.layers.iter().map(|layer| layer.rows).sum();
     manifest.fingerprint = Some(tally.fingerprint());
     manifest.rows_blake3 = Some(writer.write_sums(ledger)?.to_hex().to_string());
@@ -275,17 +272,20 @@ fn timings(prepared: &Prepared, earlier: &Timings, parts: &Parts, tokens: u64) -
         forward_s: earlier.forward_s + parts.measured.forward.as_secs_f64(),
         encode_s: earlier.encode_s + parts.measured.encode.as_secs_f64(),
         write_s: earlier.write_s + parts.write_s,
+        candidates: earlier.candidates.saturating_add(parts.measured.candidates),
         total_s,
         tokens_per_s: if working_s > 0.0 { tokens as f64 / working_s } else { 0.0 },
     }
 }
 
-/// Runs the engine, with the sink on a thread of its own. What was written is returned in any case but that of a panic.
+/// Runs the engine, with the sink on a thread of its own. What was measured and what was written is told in any case, but
+/// for a panic of the sink.
 fn extract<'a, D: Device>(
     extraction: &Extraction<'_, D>,
     mut sink: Sink<'a>,
     observer: &dyn Observer,
-) -> (Result<Measured, Error>, Option<Written>) {
+    measured: &mut Measured,
+) -> (Result<(), Error>, Option<Written>) {
     std::thread::scope(|scope| {
         // A few chunks in flight: the engine waits when the disk is slower than it.
         let (sender, receiver) = sync_channel::<engine::Output>(4);
@@ -299,10 +299,11 @@ fn extract<'a, D: Device>(
         };
         // A panic is a mistake of ours. It must not leave a run that nobody knows how to go on with.
         let computed = catch_unwind(AssertUnwindSafe(|| {
-            extraction.run(observer, |output| {
+            let send = |output| {
                 // The writer is gone only after an error of its own, which is told below.
                 sender.send(output).map_err(|_| Error::Interrupted { run: None })
-            })
+            };
+            extraction.run(observer, send, measured)
         }));
         drop(sender);
         let computed = computed.unwrap_or_else(|panic| Err(panicked(&*panic)));

@@ -71,7 +71,7 @@ impl<'a> Sink<'a> {
 
     /// Writes the files of some sentences, and then enters them.
     fn rows(&mut self, encoded: Encoded) -> Result<(), Error> {
-        let Encoded { layer, sentences, rows, candidates } = encoded;
+        let Encoded { layer, sentences, rows } = encoded;
         let first = sentences.start;
         let mut hashes = Vec::with_capacity(sentences.len());
         let mut from = 0;
@@ -86,7 +86,7 @@ impl<'a> Sink<'a> {
                 tally.add(layer, sentence, output);
             }
         }
-        self.enter(Entry::Rows { layer, first, candidates, blake3: hashes })
+        self.enter(Entry::Rows { layer, first, blake3: hashes })
     }
 
     fn enter(&mut self, entry: Entry) -> Result<(), Error> {

@@ -79,52 +79,70 @@ pub(super) fn prepare(begin: bool) {
     }
 }
 
-/// `out[r * width + c] = sum of w[r, i] * x[i, c]` over pairs, for 32 rows `r` and `width` (32 or 16) columns `c`.
+/// The weights are loaded past the first-level cache (`T1`), where `x` waits for the next rows of weights.
+///
+/// `out[r * width + c] += sum of w[r, i] * x[i, c]` over pairs, for 32 rows `r` and `width` (32 or 16) columns `c`; instead
+/// of what is in `out`, zero is where the `first` part of a sum begins.
 ///
 /// # Safety
 /// The thread is prepared. `len` is a multiple of 16 and not 0; `w` holds 32 rows of `len` pairs `w_stride` apart, `x`
 /// `len` rows of `width` pairs, `out` 32 rows of `width` numbers.
-pub(super) unsafe fn tile(width: usize, len: usize, x: *const u32, (w, w_stride): (*const u32, usize), out: *mut f32) {
-    let (x_stride, w_stride, out_stride) = (4 * width, 4 * w_stride, 4 * width);
+pub(super) unsafe fn tile(
+    first: bool,
+    width: usize,
+    len: usize,
+    x: *const u32,
+    (w, w_stride): (*const u32, usize),
+    out: *mut f32,
+) {
+    // Rows of `x` and of `out` are equally long.
+    let (stride, w_stride) = (4 * width, 4 * w_stride);
     let lower = w.wrapping_byte_add(16 * w_stride);
-    let lower_out = out.wrapping_byte_add(16 * out_stride);
+    let lower_out = out.wrapping_byte_add(16 * stride);
     let steps = len / 16;
     if width == 32 {
         // SAFETY: the caller's promise; the registers are declared as clobbered.
         unsafe {
             asm!(
+                "test {first:e}, {first:e}",
+                "jz 2f",
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "tilezero tmm2",
                 "tilezero tmm3",
+                "jmp 3f",
                 "2:",
-                "tileloadd tmm4, [{w} + {ws}*1]",
-                "tileloadd tmm6, [{x} + {xs}*1]",
+                "tileloadd tmm0, [{out} + {stride}*1]",
+                "tileloadd tmm1, [{out} + {stride}*1 + 64]",
+                "tileloadd tmm2, [{lower_out} + {stride}*1]",
+                "tileloadd tmm3, [{lower_out} + {stride}*1 + 64]",
+                "3:",
+                "tileloaddt1 tmm4, [{w} + {ws}*1]",
+                "tileloadd tmm6, [{x} + {stride}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{x} + {xs}*1 + 64]",
+                "tileloadd tmm7, [{x} + {stride}*1 + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{lower} + {ws}*1]",
+                "tileloaddt1 tmm5, [{lower} + {ws}*1]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {w}, 64",
                 "add {lower}, 64",
-                "add {x}, {step}",
+                "add {x}, 2048",
                 "dec {n}",
-                "jnz 2b",
-                "tilestored [{out} + {os}*1], tmm0",
-                "tilestored [{out} + {os}*1 + 64], tmm1",
-                "tilestored [{lower_out} + {os}*1], tmm2",
-                "tilestored [{lower_out} + {os}*1 + 64], tmm3",
+                "jnz 3b",
+                "tilestored [{out} + {stride}*1], tmm0",
+                "tilestored [{out} + {stride}*1 + 64], tmm1",
+                "tilestored [{lower_out} + {stride}*1], tmm2",
+                "tilestored [{lower_out} + {stride}*1 + 64], tmm3",
+                first = in(reg) first as u32,
                 w = inout(reg) w => _,
                 lower = inout(reg) lower => _,
                 x = inout(reg) x => _,
                 n = inout(reg) steps => _,
                 ws = in(reg) w_stride,
-                xs = in(reg) x_stride,
-                step = in(reg) 16 * x_stride,
+                stride = in(reg) stride,
                 out = in(reg) out,
                 lower_out = in(reg) lower_out,
-                os = in(reg) out_stride,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -134,31 +152,36 @@ pub(super) unsafe fn tile(width: usize, len: usize, x: *const u32, (w, w_stride)
         // SAFETY: as above.
         unsafe {
             asm!(
+                "test {first:e}, {first:e}",
+                "jz 2f",
                 "tilezero tmm0",
                 "tilezero tmm2",
+                "jmp 3f",
                 "2:",
-                "tileloadd tmm4, [{w} + {ws}*1]",
-                "tileloadd tmm6, [{x} + {xs}*1]",
+                "tileloadd tmm0, [{out} + {stride}*1]",
+                "tileloadd tmm2, [{lower_out} + {stride}*1]",
+                "3:",
+                "tileloaddt1 tmm4, [{w} + {ws}*1]",
+                "tileloadd tmm6, [{x} + {stride}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{lower} + {ws}*1]",
+                "tileloaddt1 tmm5, [{lower} + {ws}*1]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "add {w}, 64",
                 "add {lower}, 64",
-                "add {x}, {step}",
+                "add {x}, 1024",
                 "dec {n}",
-                "jnz 2b",
-                "tilestored [{out} + {os}*1], tmm0",
-                "tilestored [{lower_out} + {os}*1], tmm2",
+                "jnz 3b",
+                "tilestored [{out} + {stride}*1], tmm0",
+                "tilestored [{lower_out} + {stride}*1], tmm2",
+                first = in(reg) first as u32,
                 w = inout(reg) w => _,
                 lower = inout(reg) lower => _,
                 x = inout(reg) x => _,
                 n = inout(reg) steps => _,
                 ws = in(reg) w_stride,
-                xs = in(reg) x_stride,
-                step = in(reg) 16 * x_stride,
+                stride = in(reg) stride,
                 out = in(reg) out,
                 lower_out = in(reg) lower_out,
-                os = in(reg) out_stride,
                 out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
                 options(nostack),
             );

@@ -20,19 +20,20 @@ use crate::{Heads, Rows};
 /// Spans of one task together have about this many rows: fewer would not be worth the hand-over.
 const TASK_ROWS: usize = 64;
 
-pub(super) fn causal(
-    kernel: Kernel,
-    q: &Rows,
-    k: &Rows,
-    v: &Rows,
-    heads: Heads,
-    spans: &[Range<usize>],
-    out: &mut Rows,
-) {
+pub(super) fn causal(kernel: Kernel, q: &Rows, k: &Rows, v: &Rows, heads: Heads, spans: &[Range<usize>]) -> Rows {
     let group = heads.n_heads / heads.n_kv_heads;
+    assert_eq!(group * heads.n_kv_heads, heads.n_heads, "whole groups of heads");
     assert_eq!((q.d(), k.d()), (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim));
-    let d = out.d();
-    let shared = SharedOut(out.data_mut().as_mut_ptr());
+    let (n, d) = (q.n(), q.d());
+    let mut covered = 0;
+    for span in spans {
+        assert_eq!(span.start, covered, "spans in order, without a gap");
+        covered = span.end;
+    }
+    assert_eq!(covered, n, "spans cover all rows");
+    // Not set to zero first: that would go through all of it once more.
+    let mut out = Vec::with_capacity(n * d);
+    let shared = SharedOut(out.as_mut_ptr());
     let shared = &shared;
     let mean = q.n().div_ceil(spans.len().max(1)).max(1);
     let tasks = (0..spans.len() * heads.n_kv_heads).into_par_iter().with_min_len(TASK_ROWS.div_ceil(mean));
@@ -43,14 +44,19 @@ pub(super) fn causal(
             let packed = scratch.pack(kernel, k, v, &span, kv, heads.head_dim);
             for head in kv * group..(kv + 1) * group {
                 scratch.attend(kernel, packed, q, &span, head, |row, part| {
-                    // SAFETY: each (row, head) belongs to one task alone and lies inside `out`, `[n, n_heads * head_dim]`.
-                    let at = unsafe { shared.0.add(row * d + head * heads.head_dim) };
-                    // SAFETY: as above; `part` holds `head_dim` numbers.
-                    unsafe { std::slice::from_raw_parts_mut(at, heads.head_dim) }.copy_from_slice(part);
+                    // SAFETY: each (row, head) belongs to one task alone and has its place in `out`, `[n, n_heads * head_dim]`;
+                    // `part` holds `head_dim` numbers.
+                    unsafe {
+                        let at = shared.0.add(row * d + head * heads.head_dim);
+                        at.copy_from_nonoverlapping(part.as_ptr(), heads.head_dim);
+                    }
                 });
             }
         });
     });
+    // SAFETY: the spans are all rows, and every head of a row was written.
+    unsafe { out.set_len(n * d) };
+    Rows::from_vec(n, d, out)
 }
 
 /// Memory that a thread keeps: keys and values of one head of one span, and what a tile of queries needs.
@@ -192,8 +198,7 @@ mod tests {
             let expected = plain(&q, &k, &v, heads, &spans);
             let mut first: Option<Rows> = None;
             for kernel in Kernel::available() {
-                let mut out = Rows::zeros(80, q.d());
-                causal(kernel, &q, &k, &v, heads, &spans, &mut out);
+                let out = causal(kernel, &q, &k, &v, heads, &spans);
                 for (a, b) in out.data().iter().zip(&expected) {
                     assert!((*a as f64 - b).abs() < 2e-6, "{kernel:?} {a} {b}");
                 }
@@ -207,9 +212,8 @@ mod tests {
         let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim: 8 };
         let (q, k, v) = (rows(50, 16, 1), rows(50, 8, 2), rows(50, 8, 3));
         let part = |x: &Rows| Rows::from_vec(30, x.d(), x.data()[13 * x.d()..43 * x.d()].to_vec());
-        let (mut all, mut alone) = (Rows::zeros(50, 16), Rows::zeros(30, 16));
-        causal(Kernel::detect(), &q, &k, &v, heads, &[0..13, 13..43, 43..50], &mut all);
-        causal(Kernel::detect(), &part(&q), &part(&k), &part(&v), heads, std::slice::from_ref(&(0..30)), &mut alone);
+        let all = causal(Kernel::detect(), &q, &k, &v, heads, &[0..13, 13..43, 43..50]);
+        let alone = causal(Kernel::detect(), &part(&q), &part(&k), &part(&v), heads, std::slice::from_ref(&(0..30)));
         assert_eq!(part(&all), alone);
     }
 }

@@ -68,8 +68,8 @@ pub(super) fn exp(x: f32) -> f32 {
         p = p.mul_add(r, c);
     }
     let p = p.mul_add(r * r, r) + 1.0;
-    // 2^n in two steps: n reaches 128, which is not an exponent.
-    let n = n as i32;
+    // 2^n in two steps: n reaches 128, which is not an exponent. A cast would look for what has no integer.
+    let n = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
     let (low, high) = (n >> 1, n - (n >> 1));
     let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
     let result = p * power(low) * power(high);

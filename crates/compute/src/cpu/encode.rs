@@ -32,11 +32,16 @@ fn by_value_then_id(a: &Active, b: &Active) -> std::cmp::Ordering {
 
 /// Blocks that one thread takes one after the other. For a choice of the largest these are all features of some rows, so
 /// that what is surely not among them can be dropped on the way; otherwise a block is a task.
-pub(super) fn tasks(x_rows: usize, w_rows: usize, select: &Select<'_>) -> Vec<(Range<usize>, Vec<Block>)> {
+pub(super) fn tasks<T: Tiles>(
+    tiles: T,
+    x_rows: usize,
+    w_rows: usize,
+    select: &Select<'_>,
+) -> Vec<(Range<usize>, Vec<Block>)> {
     let one_task = matches!(select, Select::TopK(_));
-    let across = if one_task { 1 } else { gemm::blocks(1, w_rows, 1).count() };
+    let across = if one_task { 1 } else { w_rows.div_ceil(tiles.task_w_rows()) };
     let mut tasks: Vec<(Range<usize>, Vec<Block>)> = Vec::new();
-    for block in gemm::blocks(x_rows, w_rows, gemm::rows_of_a_task(x_rows, across)) {
+    for block in gemm::blocks(tiles, x_rows, w_rows, gemm::rows_of_a_task(x_rows, across)) {
         match tasks.last_mut() {
             Some((rows, blocks)) if one_task && rows.start == block.t0 => blocks.push(block),
             _ => tasks.push((block.t0..block.t0 + block.t, vec![block])),
@@ -50,7 +55,7 @@ pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>
     assert_eq!(x.d(), w.n_cols(), "{w:?} does not fit rows of {}", x.d());
     assert_eq!(spec.bias.len(), w.n_rows());
     let packed = Packed::new(F32Tiles { kernel, precision: Precision::F32 }, x, None);
-    let found: Vec<Vec<Active>> = tasks(x.n(), w.n_rows(), &spec.select)
+    let found: Vec<Vec<Active>> = tasks(packed.tiles, x.n(), w.n_rows(), &spec.select)
         .into_par_iter()
         .with_max_len(1)
         .map(|(rows, blocks)| {

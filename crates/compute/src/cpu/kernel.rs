@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::tiles::KC;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
@@ -28,6 +29,10 @@ pub enum Kernel {
 impl Kernel {
     /// All kernels.
     pub const ALL: [Kernel; 5] = [Kernel::Amx, Kernel::Avx512Bf16, Kernel::Avx512, Kernel::Avx2, Kernel::Portable];
+
+    /// Distance of rows of weights, in numbers, at which the f32 tile of AVX-512 has their addresses for free: the sums of
+    /// addresses would take a tenth of its time, on ports that it multiplies with.
+    pub(super) const STRIDE: usize = 272;
 
     /// The best kernel of this machine.
     pub fn detect() -> Self {
@@ -117,8 +122,11 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => unsafe {
                 match width {
-                    32 => x86::tile_avx512::<2>(first, len, x, w, out),
-                    _ => x86::tile_avx512::<1>(first, len, x, w, out),
+                    32 if w.stride == Kernel::STRIDE => {
+                        x86::tile_avx512::<2, { Kernel::STRIDE }>(first, len, x, w, out)
+                    }
+                    32 => x86::tile_avx512::<2, 0>(first, len, x, w, out),
+                    _ => x86::tile_avx512::<1, 0>(first, len, x, w, out),
                 }
             },
             // SAFETY: as above.
@@ -148,12 +156,15 @@ impl Kernel {
         }
     }
 
+    /// Columns of bf16 whose sum is a chain of its own. Tiles of AMX add 32 products at a time, so that even the longest
+    /// sum is a short chain.
+    pub(super) fn bf16_chunk(self) -> usize {
+        if self == Kernel::Amx { usize::MAX } else { KC }
+    }
+
     /// Roundings between a product and the sum that it ends up in, at the most, for a row of `k` columns of bf16.
     pub(super) fn bf16_depth(self, k: usize) -> usize {
-        match self {
-            Kernel::Amx => 17 + k.div_ceil(32),
-            _ => k,
-        }
+        if self == Kernel::Amx { 17 + k.div_ceil(32) } else { chained_depth(k) }
     }
 
     /// To be called on a thread before (`begin`) and after tiles of bf16 pairs.
@@ -163,14 +174,6 @@ impl Kernel {
             super::amx::prepare(begin);
         }
         let _ = begin;
-    }
-
-    /// Pairs that are unpacked at a time. On AMX they are a whole chunk, because its tiles always begin with zeros.
-    pub(super) fn bf16_step(self) -> usize {
-        match self {
-            Kernel::Amx => super::tiles::KC / 2,
-            _ => 128,
-        }
     }
 
     /// The same as [`Kernel::tile`] for pairs of bf16: 32 or 16 columns, `len` a multiple of 16. Each sum is a chain of
@@ -184,11 +187,10 @@ impl Kernel {
         assert!(w.data.len() >= (rows - 1) * w.stride + len);
         #[cfg(target_arch = "x86_64")]
         match self {
-            Kernel::Amx => {
-                assert!(first, "a chunk on AMX is one tile");
-                // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
-                unsafe { super::amx::tile(width, len, x.as_ptr(), (w.data.as_ptr(), w.stride), out.as_mut_ptr()) };
-            }
+            // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
+            Kernel::Amx => unsafe {
+                super::amx::tile(first, width, len, x.as_ptr(), (w.data.as_ptr(), w.stride), out.as_mut_ptr());
+            },
             // SAFETY: as above.
             _ => unsafe {
                 match width {
@@ -200,6 +202,67 @@ impl Kernel {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("{first}: no kernel has instructions for bf16");
     }
+}
+
+/// Rows of weights that [`Kernel::chains`] takes together.
+pub(super) const TOGETHER: usize = 32;
+
+/// Some rows of weights, anywhere in memory.
+pub(super) enum Scattered<'a> {
+    /// Stored bf16.
+    Bf16([&'a [u8]; TOGETHER]),
+    /// Unpacked.
+    F32([&'a [f32]; TOGETHER]),
+}
+
+impl Kernel {
+    /// A chain of fused multiply-adds from 0 of `x` with each of the rows. Stored rows `ahead`, which will be needed next,
+    /// are brought closer.
+    pub(super) fn chains(self, x: &[f32], rows: &Scattered<'_>, ahead: [&[u8]; TOGETHER]) -> [f32; TOGETHER] {
+        let n = x.len();
+        let fits = match rows {
+            Scattered::Bf16(rows) => rows.iter().all(|row| row.len() >= 2 * n),
+            Scattered::F32(rows) => rows.iter().all(|row| row.len() >= n),
+        };
+        assert!(fits && n <= KC);
+        let mut sums = [0f32; TOGETHER];
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512) {
+            // Products of these zeros change no sum, but that of -0 becomes 0.
+            let mut padded = [0f32; KC];
+            padded[..n].copy_from_slice(x);
+            let ahead = ahead.map(<[u8]>::as_ptr);
+            // SAFETY: the kernel is available (`Cpu::with_kernel` checked), and the lengths were just checked.
+            unsafe {
+                match rows {
+                    Scattered::Bf16(rows) => {
+                        x86::chains_avx512::<2>(n, &padded, &rows.map(<[u8]>::as_ptr), &ahead, &mut sums);
+                    }
+                    Scattered::F32(rows) => {
+                        let rows = rows.map(|row| row.as_ptr().cast());
+                        x86::chains_avx512::<1>(n, &padded, &rows, &ahead, &mut sums);
+                    }
+                }
+            }
+            return sums;
+        }
+        let _ = ahead;
+        for (r, sum) in sums.iter_mut().enumerate() {
+            *sum = match rows {
+                Scattered::Bf16(rows) => {
+                    let bf16 = |bytes: &[u8; 2]| half::bf16::from_le_bytes(*bytes).to_f32();
+                    rows[r].as_chunks().0.iter().map(bf16).zip(x).fold(0.0, |sum, (w, x)| w.mul_add(*x, sum))
+                }
+                Scattered::F32(rows) => rows[r].iter().zip(x).fold(0.0, |sum, (w, x)| w.mul_add(*x, sum)),
+            };
+        }
+        sums
+    }
+}
+
+/// Roundings between a product and the sum that it ends up in, at the most, for `k` columns in chunks of [`KC`].
+pub(super) fn chained_depth(k: usize) -> usize {
+    k.min(KC) + k.div_ceil(KC)
 }
 
 /// Defines a function whose body is compiled once for every instruction set; a first argument chooses.
@@ -348,8 +411,8 @@ mod tests {
                 let (x, w) = (noise_pairs(len * width, 1), noise_pairs(rows * w_stride, 2));
                 let mut out = vec![f32::NAN; rows * width];
                 kernel.prepare_bf16(true);
-                // In two parts where a tile can go on from another.
-                let cut = if kernel == Kernel::Amx { 0 } else { len / 32 * 16 };
+                // In two parts that go on one from the other.
+                let cut = len / 32 * 16;
                 for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
                     let w = View { data: &w[part.start..], stride: w_stride };
                     kernel.tile_bf16(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
@@ -380,22 +443,47 @@ mod tests {
         for kernel in Kernel::available() {
             for width in [kernel.width(), kernel.width() / 2] {
                 for len in [1, 2, 3, 17, 64, 300] {
-                    let (rows, w_stride) = (kernel.rows(), len + 5);
-                    let (x, w) = (noise(len * width, 1), noise(rows * w_stride, 2));
-                    // In one part, and in two that go on.
-                    for cut in [0, len / 3] {
-                        let mut out = vec![f32::NAN; rows * width];
-                        for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
-                            let w = View { data: &w[part.start..], stride: w_stride };
-                            kernel.tile(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
-                        }
-                        for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
-                            let chain =
-                                (0..len).fold(0f32, |sum, i| w[r * w_stride + i].mul_add(x[i * width + c], sum));
-                            assert_eq!(out[r * width + c].to_bits(), chain.to_bits(), "{kernel:?} {width} {len}");
+                    let rows = kernel.rows();
+                    for w_stride in [len + 5, Kernel::STRIDE] {
+                        let (x, w) = (noise(len * width, 1), noise(rows * w_stride + len, 2));
+                        // In one part, and in two that go on.
+                        for cut in [0, len / 3] {
+                            let mut out = vec![f32::NAN; rows * width];
+                            for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
+                                let w = View { data: &w[part.start..], stride: w_stride };
+                                kernel.tile(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
+                            }
+                            for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
+                                let chain =
+                                    (0..len).fold(0f32, |sum, i| w[r * w_stride + i].mul_add(x[i * width + c], sum));
+                                assert_eq!(out[r * width + c].to_bits(), chain.to_bits(), "{kernel:?} {width} {len}");
+                            }
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn chains_of_scattered_rows_are_plain_chains() {
+        for n in [1, 15, 16, 17, 31, 32, 33, 300, KC] {
+            let (x, w) = (noise(n, 1), noise(TOGETHER * n, 2));
+            let wide: Vec<&[f32]> = w.chunks_exact(n).collect();
+            let stored: Vec<Vec<u8>> = (wide.iter())
+                .map(|row| row.iter().flat_map(|w| half::bf16::from_f32(*w).to_le_bytes()).collect())
+                .collect();
+            let stored: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
+            let rounded: Vec<f32> = w.iter().map(|w| half::bf16::from_f32(*w).to_f32()).collect();
+            let plain = |w: &[f32]| -> Vec<f32> {
+                w.chunks_exact(n).map(|row| row.iter().zip(&x).fold(0f32, |sum, (w, x)| w.mul_add(*x, sum))).collect()
+            };
+            for kernel in Kernel::available() {
+                let ahead = std::array::from_fn(|r| stored[TOGETHER - 1 - r]);
+                let f32s = kernel.chains(&x, &Scattered::F32(std::array::from_fn(|r| wide[r])), ahead);
+                assert_eq!(f32s[..], plain(&w), "{kernel:?} {n}");
+                let bf16s = kernel.chains(&x, &Scattered::Bf16(std::array::from_fn(|r| stored[r])), ahead);
+                assert_eq!(bf16s[..], plain(&rounded), "{kernel:?} {n}");
             }
         }
     }

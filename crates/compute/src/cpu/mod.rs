@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod bounds;
 mod ceiling;
 mod elementwise;
 mod encode;
@@ -32,8 +33,8 @@ pub use kernel::Kernel;
 pub use learn::AdamStep;
 pub use likelihood::Powers;
 
+use bounds::WeightNorms;
 use packed::Packed;
-use screen::WeightNorms;
 use tiles::{Bf16Tiles, F32Tiles};
 
 use crate::Tensor;
@@ -214,13 +215,12 @@ impl Device for Cpu {
     }
 
     fn attention(&self, q: &Rows, k: &Rows, v: &Rows, heads: Heads, spans: &[Range<usize>]) -> Rows {
-        let mut out = Rows::zeros(q.n(), q.d());
-        self.pool.install(|| attention::causal(self.kernel, q, k, v, heads, spans, &mut out));
-        out
+        self.pool.install(|| attention::causal(self.kernel, q, k, v, heads, spans))
     }
 
     fn non_finite_row(&self, x: &Rows) -> Option<usize> {
-        x.data().chunks(x.d().max(1)).position(|row| !elementwise::all_finite(row))
+        let rows = x.data().par_chunks(x.d().max(1)).with_min_len(64);
+        self.pool.install(|| rows.position_first(|row| !elementwise::all_finite(row)))
     }
 
     fn encoder(&self, tensor: &Tensor) -> CpuEncoder {

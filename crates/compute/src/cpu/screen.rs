@@ -1,123 +1,51 @@
 //! Sparse encoding at the speed of bf16 with the answer of f32, to the bit.
 //!
-//! A first pass multiplies in bf16 and bounds its own error; whatever could be active in f32, by that bound, is computed
-//! again as the f32 path computes it. With `x^` and `w^` the rounded operands and `d = x - x^`,
-//!
-//! `|fl(w^ . x^) - fl(w . x)| <= |w| |d| + |w - w^| |x^| + (g1 + g2) |w| |x|`
-//!
-//! by Cauchy and Schwarz, where `g = n u / (1 - n u)` covers the roundings of a sum of depth `n` (Higham 2002, section
-//! 3.1): `g1` those of the first pass, `g2` those of the f32 path. For stored bf16 weights `w = w^`. All norms and
-//! bounds are rounded up by more than their own rounding.
+//! A first pass multiplies in bf16 and bounds its own error ([`bounds`](super::bounds)); whatever could be active in f32, by
+//! that bound, is computed again as the f32 path computes it.
 
-#![allow(unsafe_code)] // what `vectorized` expands to
+use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Precision;
+use super::bounds::{Feature, PieceBounds, RowBounds, WeightNorms, glance, threshold_of};
 use super::encode::{Active, gather, tasks};
 use super::gemm::{self, Piece};
-use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::kernel::{Kernel, Scattered, TOGETHER, chained_depth};
 use super::packed::Packed;
-use super::tiles::{KC, Scratch, Tiles, round_to_bf16, unpack_f32};
-use super::{Precision, elementwise};
+use super::tiles::{KC, Scratch, Tiles, unpack_f32};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
 
-/// Unit roundoff of f32.
-const U: f32 = 1.0 / (1 << 24) as f32;
-/// More than the rounding of anything that is computed for a bound.
-const UP: f32 = 1.0 + 1e-5;
-/// More than what flushing subnormal numbers to zero can change in a sum.
-const TINY: f32 = 1e-30;
-/// Candidates of a row that are computed together: chains of their own, so that the units stay busy.
-const TOGETHER: usize = 8;
-
-/// Lengths of a matrix's rows, for the bounds.
-pub(super) struct WeightNorms {
-    /// `|w|`, rounded up.
-    length: Vec<f32>,
-    /// `|w - w^|`, rounded up.
-    rounding: Vec<f32>,
-}
-
-impl WeightNorms {
-    pub(super) fn new(kernel: Kernel, w: &Tensor) -> Self {
-        let norms = (0..w.n_rows()).into_par_iter().with_min_len(64).map_init(
-            || vec![0f32; w.n_cols()],
-            |row, r| {
-                unpack_f32(kernel, w.dtype(), w.row(r), Precision::F32, row);
-                let mut norms = [0f32; 2];
-                norms_of(kernel, row, &mut norms);
-                (norms[0], if w.dtype() == Dtype::Bf16 { 0.0 } else { norms[1] })
-            },
-        );
-        let (length, rounding) = norms.unzip();
-        WeightNorms { length, rounding }
-    }
-}
-
-vectorized! {
-    /// Length of a row, and of what rounding it to bf16 changes; both rounded up.
-    fn norms_of(row: &[f32], norms: &mut [f32; 2]) {
-        let squares = elementwise::fold(row, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b);
-        let change = |sum: f32, x: f32| {
-            let d = x - round_to_bf16(x);
-            d.mul_add(d, sum)
-        };
-        let changes = elementwise::fold(row, 0.0, change, |a, b| a + b);
-        *norms = [squares.sqrt() * UP * UP, changes.sqrt() * UP * UP];
-    }
-}
-
-/// Factors of the rows in their bounds.
-struct RowBounds {
-    /// For the length of the weights.
-    length: Vec<f32>,
-    /// For what rounding changes of the weights.
-    rounding: Vec<f32>,
-}
-
-impl RowBounds {
-    /// `depth`: roundings between a product and the sum that it ends up in, those of both passes together.
-    fn new(kernel: Kernel, x: &Rows, depth: usize) -> Self {
-        let accumulation = depth as f32 * U * 1.01;
-        let bounds = (0..x.n()).into_par_iter().with_min_len(16).map(|row| {
-            let mut norms = [0f32; 2];
-            norms_of(kernel, x.row(row), &mut norms);
-            let [length, change] = norms;
-            // |x^| is at most 2^-8 longer than |x|.
-            ((change + accumulation * length * 1.01) * UP, length * 1.01)
-        });
-        let (length, rounding) = bounds.unzip();
-        RowBounds { length, rounding }
-    }
-
-    /// Those of a piece, padded with zeros.
-    fn of(&self, piece: Piece) -> [[f32; MAX_WIDTH]; 2] {
-        [&self.length, &self.rounding].map(|all| {
-            let mut some = [0f32; MAX_WIDTH];
-            some[..piece.t].copy_from_slice(&all[piece.t0..][..piece.t]);
-            some
-        })
-    }
-}
+/// Rows whose candidates a thread computes at a time.
+const EXACT_ROWS: usize = 32;
 
 /// The active features of every row. The first pass runs on `tiles` that round both operands to bf16.
 pub(super) fn encode<T: Tiles>(tiles: T, x: &Rows, w: &Tensor, norms: &WeightNorms, spec: &EncoderSpec<'_>) -> Sparse {
     let kernel = tiles.kernel();
     let k = x.d();
-    let depth = kernel.bf16_depth(k.min(KC)) + k.min(KC) + 2 * k.div_ceil(KC);
+    let depth = kernel.bf16_depth(k) + chained_depth(k);
     let bounds = RowBounds::new(kernel, x, depth);
     let packed = Packed::new(tiles, x, None);
-    let candidates: Vec<Vec<Candidate>> = tasks(x.n(), w.n_rows(), &spec.select)
+    let candidates: Vec<Vec<Candidate>> = tasks(tiles, x.n(), w.n_rows(), &spec.select)
         .into_par_iter()
         .with_max_len(1)
         .map(|(rows, blocks)| {
             let mut possible = Possible::new(rows, spec.select);
             T::with_scratch(|Scratch { weights, sums: [sums, _], chunk, .. }| {
+                let mut features = Vec::new();
                 for block in blocks {
                     gemm::multiply(&packed, w, block, weights, chunk, sums);
+                    features.clear();
+                    features.extend((block.n0..block.n0 + block.n).map(|id| Feature::new(id, norms, spec)));
                     for (piece, begin) in gemm::pieces(&packed, block) {
-                        let dots = &mut sums.as_mut_slice()[begin..];
-                        possible.take(kernel, piece, dots, norms, bounds.of(piece), spec);
+                        possible.take(
+                            kernel,
+                            piece,
+                            &sums.as_slice()[begin..],
+                            &features,
+                            bounds.of(piece),
+                            spec.select,
+                        );
                     }
                 }
             });
@@ -125,37 +53,57 @@ pub(super) fn encode<T: Tiles>(tiles: T, x: &Rows, w: &Tensor, norms: &WeightNor
         })
         .collect();
 
-    let mut by_row: Vec<Vec<u32>> = vec![Vec::new(); x.n()];
-    candidates.iter().flatten().for_each(|candidate| by_row[candidate.row as usize].push(candidate.id));
-    let active: Vec<Vec<Active>> = by_row
-        .par_iter()
-        .enumerate()
-        .map_init(
-            || vec![0f32; TOGETHER * KC],
-            |unpacked, (row, candidates)| {
-                let mut active = Vec::new();
-                for ids in candidates.chunks(TOGETHER) {
-                    let mut sums = [0f32; TOGETHER];
-                    exact_dots(kernel, x.row(row), w, ids, unpacked, &mut sums);
-                    for (&id, dot) in ids.iter().zip(sums) {
-                        let h = spec.scale.mul_add(dot, spec.bias[id as usize]);
-                        let value = spec.gain.map_or(h, |gain| h * gain[id as usize]);
-                        if value > threshold_of(spec.select, id as usize) && value > 0.0 {
-                            active.push(Active { row: row as u32, id, value });
-                        }
-                    }
-                }
-                active
-            },
-        )
-        .collect();
-    let candidates = by_row.iter().map(Vec::len).sum();
-    Sparse { candidates, ..gather(x.n(), &active, spec) }
+    let by_row = CandidatesByRow::new(x.n(), &candidates);
+    let rows = (0..x.n()).into_par_iter().step_by(EXACT_ROWS);
+    let active: Vec<Vec<Active>> =
+        rows.map(|row| by_row.exact(kernel, row..x.n().min(row + EXACT_ROWS), x, w, spec)).collect();
+    Sparse { candidates: by_row.ids.len(), ..gather(x.n(), &active, spec) }
 }
 
-/// What a feature's value must exceed.
-fn threshold_of(select: Select<'_>, id: usize) -> f32 {
-    if let Select::Above(thresholds) = select { thresholds[id] } else { 0.0 }
+/// What may be active, row after row.
+struct CandidatesByRow {
+    /// Where each row's begin, and where the last row's end.
+    starts: Vec<usize>,
+    ids: Vec<u32>,
+}
+
+impl CandidatesByRow {
+    fn new(n: usize, candidates: &[Vec<Candidate>]) -> Self {
+        let mut starts = vec![0usize; n + 1];
+        candidates.iter().flatten().for_each(|candidate| starts[candidate.row as usize + 1] += 1);
+        for row in 0..n {
+            starts[row + 1] += starts[row];
+        }
+        let (mut ids, mut next) = (vec![0u32; starts[n]], starts.clone());
+        for candidate in candidates.iter().flatten() {
+            let at = &mut next[candidate.row as usize];
+            ids[*at] = candidate.id;
+            *at += 1;
+        }
+        CandidatesByRow { starts, ids }
+    }
+
+    /// What is active in some rows, as the f32 path computes it.
+    fn exact(&self, kernel: Kernel, rows: Range<usize>, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>) -> Vec<Active> {
+        let of_row = |row: usize| {
+            let ids = &self.ids[self.starts[row]..self.starts[row + 1]];
+            ids.chunks(TOGETHER).map(move |ids| (row, ids))
+        };
+        let mut groups = rows.flat_map(of_row).peekable();
+        let (mut active, mut unpacked) = (Vec::new(), Vec::new());
+        while let Some((row, ids)) = groups.next() {
+            let ahead = groups.peek().map_or(ids, |(_, ids)| ids);
+            let dots = exact_dots(kernel, x.row(row), w, ids, ahead, &mut unpacked);
+            for (&id, dot) in ids.iter().zip(dots) {
+                let h = spec.scale.mul_add(dot, spec.bias[id as usize]);
+                let value = spec.gain.map_or(h, |gain| h * gain[id as usize]);
+                if value > threshold_of(spec.select, id as usize) && value > 0.0 {
+                    active.push(Active { row: row as u32, id, value });
+                }
+            }
+        }
+        active
+    }
 }
 
 /// A feature that may be active, with what its value is at the least and at the most.
@@ -175,11 +123,14 @@ struct Possible {
     floors: Vec<f32>,
     /// Number of candidates from which on they are gone through for what is no longer possible.
     limit: usize,
+    /// By feature, which rows of a piece are worth a closer look.
+    glances: Vec<u32>,
 }
 
 impl Possible {
     fn new(rows: std::ops::Range<usize>, select: Select<'_>) -> Self {
-        let mut possible = Possible { floors: vec![0.0; rows.len()], rows, candidates: Vec::new(), limit: usize::MAX };
+        let (floors, candidates) = (vec![0.0; rows.len()], Vec::new());
+        let mut possible = Possible { rows, candidates, floors, limit: usize::MAX, glances: Vec::new() };
         if let Select::TopK(k) = select {
             possible.limit = possible.enough(k);
         }
@@ -190,40 +141,35 @@ impl Possible {
         k.saturating_add(16).saturating_mul(2 * self.rows.len())
     }
 
-    /// Dot products of the first pass of a piece, `[n][width]`; they become upper bounds.
+    /// Dot products of the first pass of a piece, `[n][width]`, with the features that they belong to.
     fn take(
         &mut self,
         kernel: Kernel,
         piece: Piece,
-        dots: &mut [f32],
-        norms: &WeightNorms,
-        rows: [[f32; MAX_WIDTH]; 2],
-        spec: &EncoderSpec<'_>,
+        dots: &[f32],
+        features: &[Feature],
+        mut rows: PieceBounds,
+        select: Select<'_>,
     ) {
         let first = piece.t0 - self.rows.start;
-        let mut floors = [0f32; MAX_WIDTH];
-        floors[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
-        for (id, dots) in (piece.n0..piece.n0 + piece.n).zip(dots.chunks_exact_mut(piece.width)) {
-            let feature = Feature {
-                length: norms.length[id],
-                rounding: norms.rounding[id],
-                scale: spec.scale,
-                bias: spec.bias[id],
-                gain: spec.gain.map_or(1.0, |gain| gain[id]),
-                threshold: threshold_of(spec.select, id).max(0.0) * (1.0 - U) - TINY,
-            };
-            let mut lower = [0f32; MAX_WIDTH];
-            let mut any = false;
-            bounds_of(kernel, dots, &mut lower, feature, &rows, &floors, &mut any);
-            if any {
-                for (at, (&upper, &lower)) in dots.iter().zip(&lower).take(piece.t).enumerate() {
-                    if is_possible(upper, feature.threshold, floors[at]) {
-                        self.candidates.push(Candidate { row: (piece.t0 + at) as u32, id: id as u32, lower, upper });
-                    }
+        rows.floor[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
+        self.glances.resize(features.len(), 0);
+        let dots = &dots[..features.len() * piece.width];
+        glance(kernel, dots, features, &rows, &mut self.glances);
+        for (at, (feature, &glance)) in features.iter().zip(&self.glances).enumerate() {
+            // Columns beyond the last row are no rows.
+            let mut left = glance & (u32::MAX >> (32 - piece.t));
+            while left != 0 {
+                let column = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let (lower, upper) = feature.bounds(dots[at * piece.width + column], &rows, column);
+                if (upper > feature.threshold) & (upper >= rows.floor[column]) {
+                    let (row, id) = ((piece.t0 + column) as u32, (piece.n0 + at) as u32);
+                    self.candidates.push(Candidate { row, id, lower, upper });
                 }
             }
         }
-        if let Select::TopK(k) = spec.select
+        if let Select::TopK(k) = select
             && self.candidates.len() > self.limit
         {
             self.forget(k);
@@ -255,91 +201,40 @@ impl Possible {
     }
 }
 
-#[inline(always)]
-fn is_possible(upper: f32, threshold: f32, floor: f32) -> bool {
-    (upper > threshold) & (upper >= floor)
-}
-
-/// One feature of an encoder.
-#[derive(Clone, Copy)]
-struct Feature {
-    length: f32,
-    rounding: f32,
-    scale: f32,
-    bias: f32,
-    gain: f32,
-    /// Rounded down.
-    threshold: f32,
-}
-
-vectorized! {
-    /// Dot products of the first pass of one feature with some rows to what its values are at the most and at the least
-    /// (without a bound: infinite, never NaN); and whether any of them may be active.
-    fn bounds_of(
-        dots: &mut [f32],
-        lower: &mut [f32; MAX_WIDTH],
-        feature: Feature,
-        rows: &[[f32; MAX_WIDTH]; 2],
-        floors: &[f32; MAX_WIDTH],
-        any: &mut bool,
-    ) {
-        let Feature { length, rounding, scale, bias, gain, threshold } = feature;
-        let [row_length, row_rounding] = rows;
-        let mut possible = 0u32;
-        for j in 0..dots.len().min(MAX_WIDTH) {
-            let bound = (length * row_length[j] + rounding * row_rounding[j]) * UP + TINY;
-            let product = scale * dots[j];
-            let value = (product + bias) * gain;
-            // The last term covers the roundings of the values themselves, here and in f32.
-            let error = (scale.abs() * bound + 8.0 * U * (product.abs() + bias.abs())) * gain.abs() * UP + TINY;
-            let upper = value + error;
-            // A NaN is no reason to drop a feature: the exact value decides.
-            dots[j] = if upper.is_nan() { f32::INFINITY } else { upper };
-            lower[j] = f32::max(value - error, f32::NEG_INFINITY);
-            possible |= u32::from(is_possible(dots[j], threshold, floors[j]));
-        }
-        *any = possible != 0;
-    }
-}
-
-/// `sums[i] = w[ids[i]] . x` in the order of the f32 path: chunks of `KC`, each a chain from 0.
-fn exact_dots(kernel: Kernel, x: &[f32], w: &Tensor, ids: &[u32], unpacked: &mut [f32], sums: &mut [f32; TOGETHER]) {
-    let (dtype, k) = (w.dtype(), x.len());
+/// `w[ids[i]] . x` in the order of the f32 path: chunks of `KC`, each a chain from 0. What comes next is `ahead`.
+fn exact_dots(
+    kernel: Kernel,
+    x: &[f32],
+    w: &Tensor,
+    ids: &[u32],
+    ahead: &[u32],
+    unpacked: &mut Vec<f32>,
+) -> [f32; TOGETHER] {
+    let dtype = w.dtype();
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-    for k0 in (0..k).step_by(KC) {
-        let kc = KC.min(k - k0);
-        for (id, unpacked) in ids.iter().zip(unpacked.chunks_exact_mut(KC)) {
-            let row = &w.row(*id as usize)[k0 / block_len * block_bytes..][..kc / block_len * block_bytes];
-            unpack_f32(kernel, dtype, row, Precision::F32, &mut unpacked[..kc]);
-        }
-        let mut chains = [0f32; TOGETHER];
-        chains_of(kernel, &x[k0..k0 + kc], unpacked, &mut chains);
+    let mut sums = [0f32; TOGETHER];
+    for (chunk, x) in x.chunks(KC).enumerate() {
+        let bytes = chunk * KC / block_len * block_bytes..(chunk * KC + x.len()) / block_len * block_bytes;
+        // Where there are fewer, the first stands for the others.
+        let stored = |ids: &[u32]| {
+            std::array::from_fn(|r| &w.row(ids[if r < ids.len() { r } else { 0 }] as usize)[bytes.clone()])
+        };
+        let rows: [&[u8]; TOGETHER] = stored(ids);
+        let chains = if dtype == Dtype::Bf16 {
+            kernel.chains(x, &Scattered::Bf16(rows), stored(ahead))
+        } else {
+            unpacked.resize(TOGETHER * KC, 0.0);
+            for (row, unpacked) in rows.iter().zip(unpacked.chunks_exact_mut(KC)).take(ids.len()) {
+                unpack_f32(kernel, dtype, row, Precision::F32, &mut unpacked[..x.len()]);
+            }
+            let row = |r: usize| &unpacked[if r < ids.len() { r * KC } else { 0 }..][..x.len()];
+            kernel.chains(x, &Scattered::F32(std::array::from_fn(row)), stored(ahead))
+        };
         for (sum, chain) in sums.iter_mut().zip(chains) {
-            *sum = if k0 == 0 { chain } else { *sum + chain };
+            *sum = if chunk == 0 { chain } else { *sum + chain };
         }
     }
-}
-
-vectorized! {
-    /// Chains of fused multiply-adds of `x` with each of the rows, `KC` apart.
-    fn chains_of(x: &[f32], rows: &[f32], chains: &mut [f32; TOGETHER]) {
-        let n = x.len();
-        let row = |r: usize| &rows[r * KC..][..n];
-        // By name, so that each chain has a register of its own.
-        let [r0, r1, r2, r3, r4, r5, r6, r7] = [row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7)];
-        let [mut c0, mut c1, mut c2, mut c3, mut c4, mut c5, mut c6, mut c7] = [0f32; TOGETHER];
-        for i in 0..n {
-            c0 = r0[i].mul_add(x[i], c0);
-            c1 = r1[i].mul_add(x[i], c1);
-            c2 = r2[i].mul_add(x[i], c2);
-            c3 = r3[i].mul_add(x[i], c3);
-            c4 = r4[i].mul_add(x[i], c4);
-            c5 = r5[i].mul_add(x[i], c5);
-            c6 = r6[i].mul_add(x[i], c6);
-            c7 = r7[i].mul_add(x[i], c7);
-        }
-        *chains = [c0, c1, c2, c3, c4, c5, c6, c7];
-    }
+    sums
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // what `vectorized` expands to
 
 use std::cell::RefCell;
+use std::sync::Mutex;
 
 use half::f16;
 
@@ -11,7 +12,7 @@ use super::kernel::{Kernel, View, vectorized};
 use super::transpose::Word;
 use crate::Dtype;
 
-/// Columns of weights in a chunk, whose sum is a chain of its own: a multiple of every block length.
+/// Columns of weights in a chunk, whose sum is a chain of its own, but on AMX: a multiple of every block length.
 pub(super) const KC: usize = 768;
 
 /// Operands of one kind and the kernel for them. A `Number` holds `PER` consecutive columns of a row.
@@ -22,16 +23,27 @@ pub(super) trait Tiles: Copy + Sync {
     const PER: usize;
     /// Rows are padded with zeros to a multiple of this many numbers.
     const PAD: usize;
+    /// Whether a panel's piece is worth asking for before its turn: where tiles are loaded faster than the cache gives
+    /// them, asking takes from what it can give.
+    const AHEAD: bool;
 
     /// The kernel that everything but the tile itself runs on.
     fn kernel(self) -> Kernel;
     /// Rows of weights in a tile.
     fn rows(self) -> usize;
+    /// Rows of weights that one task computes: a whole number of tiles, whose sums stay in the second-level cache.
+    fn task_w_rows(self) -> usize;
     /// Rows of `x` in a tile; it may also be half of them.
     fn width(self) -> usize;
-    /// Numbers of a row of weights that are unpacked at a time: whole blocks of the stored type, a divisor of those in a
-    /// chunk, and so few that a panel of `x` stays in the first-level cache with them.
-    fn step(self, stored: Dtype) -> usize;
+    /// Columns of weights in a chunk, or more than there are: a whole number of steps.
+    fn chunk(self) -> usize;
+    /// Numbers of a row of `k` weights that are unpacked at a time: all of them, or whole blocks of the stored type and a
+    /// divisor of those in a chunk; so few that a panel of `x` stays in the first-level cache with them.
+    fn step(self, stored: Dtype, k: usize) -> usize;
+    /// Distance of unpacked rows of `step` numbers. Rows a power of two apart would share their places in the cache.
+    fn stride(self, step: usize) -> usize {
+        step + 16
+    }
     /// A row of `x`; what is beyond it in `numbers` is set to zero.
     fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
     /// Columns of `x` side by side, `[n, width]`, as they stand in a panel: `n` divided by `PER`, rounded up, times `width`
@@ -52,6 +64,8 @@ pub(super) trait Tiles: Copy + Sync {
     );
     /// Called on a thread before and after a batch of tiles.
     fn prepare(self, _begin: bool) {}
+    /// Memory of packed rows that are no more, for those that will be: fresh memory would cost page faults, and zeros.
+    fn spare() -> &'static Mutex<Vec<Lines<Self::Number>>>;
     /// Lends this thread's scratch memory. Must not be called inside itself.
     fn with_scratch<R>(f: impl FnOnce(&mut Scratch<Self::Number>) -> R) -> R;
 
@@ -70,8 +84,8 @@ pub(super) struct Scratch<N> {
     pub sums: [Lines<f32>; 2],
     /// Sums of a chunk that are still to be added to others.
     pub chunk: Lines<f32>,
-    /// Rows of `x` or of a product.
-    pub rows: [Lines<f32>; 2],
+    /// A row of `x` after its norm.
+    pub normed: Lines<f32>,
     /// Rows of `x` to be packed.
     pub numbers: Lines<N>,
 }
@@ -123,6 +137,7 @@ impl Tiles for F32Tiles {
     type Number = f32;
     const PER: usize = 1;
     const PAD: usize = 1;
+    const AHEAD: bool = true;
 
     fn kernel(self) -> Kernel {
         self.kernel
@@ -132,12 +147,24 @@ impl Tiles for F32Tiles {
         self.kernel.rows()
     }
 
+    fn task_w_rows(self) -> usize {
+        96
+    }
+
     fn width(self) -> usize {
         self.kernel.width()
     }
 
-    fn step(self, stored: Dtype) -> usize {
+    fn chunk(self) -> usize {
+        KC
+    }
+
+    fn step(self, stored: Dtype, _k: usize) -> usize {
         if 192 % stored.block_len() == 0 { 192 } else { 256 }
+    }
+
+    fn stride(self, _step: usize) -> usize {
+        Kernel::STRIDE
     }
 
     fn convert(self, row: &[f32], numbers: &mut [f32]) {
@@ -172,6 +199,11 @@ impl Tiles for F32Tiles {
         self.kernel.tile(first, width, len, x, w, out);
     }
 
+    fn spare() -> &'static Mutex<Vec<Lines<f32>>> {
+        static SPARE: Mutex<Vec<Lines<f32>>> = Mutex::new(Vec::new());
+        &SPARE
+    }
+
     fn with_scratch<R>(f: impl FnOnce(&mut Scratch<f32>) -> R) -> R {
         thread_local!(static SCRATCH: RefCell<Scratch<f32>> = RefCell::default());
         SCRATCH.with_borrow_mut(f)
@@ -195,6 +227,7 @@ impl Tiles for Bf16Tiles {
     type Number = u32;
     const PER: usize = 2;
     const PAD: usize = 16;
+    const AHEAD: bool = false;
 
     fn kernel(self) -> Kernel {
         self.kernel
@@ -204,12 +237,26 @@ impl Tiles for Bf16Tiles {
         self.kernel.bf16_rows().expect("checked by `new`")
     }
 
+    fn task_w_rows(self) -> usize {
+        // Tiles of AMX are so fast that fetching `x` from beyond the cache for fewer takes as long as they do.
+        if self.kernel == Kernel::Amx { 192 } else { 96 }
+    }
+
     fn width(self) -> usize {
         32
     }
 
-    fn step(self, _stored: Dtype) -> usize {
-        self.kernel.bf16_step()
+    fn chunk(self) -> usize {
+        self.kernel.bf16_chunk()
+    }
+
+    fn step(self, stored: Dtype, k: usize) -> usize {
+        match k {
+            // Sums that begin and end in one step need not be loaded, which is worth more than room in the cache.
+            ..=576 if self.kernel == Kernel::Amx => Self::numbers(k),
+            _ if 384 % stored.block_len() == 0 => 192,
+            _ => 128,
+        }
     }
 
     fn convert(self, row: &[f32], numbers: &mut [u32]) {
@@ -239,6 +286,11 @@ impl Tiles for Bf16Tiles {
 
     fn prepare(self, begin: bool) {
         self.kernel.prepare_bf16(begin);
+    }
+
+    fn spare() -> &'static Mutex<Vec<Lines<u32>>> {
+        static SPARE: Mutex<Vec<Lines<u32>>> = Mutex::new(Vec::new());
+        &SPARE
     }
 
     fn with_scratch<R>(f: impl FnOnce(&mut Scratch<u32>) -> R) -> R {

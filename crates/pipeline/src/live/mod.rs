@@ -277,8 +277,8 @@ impl Session {
                 return Err(Error::NonFinite { layer, sentence: 0, place: String::new(), position, dtype }.into());
             }
             if let (Some(sae), Some(rows)) = (sae, tapped) {
-                let (rows, candidates) = encode(device, sae, &device.encoder(&sae.w_enc), rows)?;
-                found.push(Encoded { layer, sentences: 0..1, rows, candidates });
+                let (rows, _) = encode(device, sae, &device.encoder(&sae.w_enc), rows)?;
+                found.push(Encoded { layer, sentences: 0..1, rows });
             }
             if self.streaming {
                 tensors(&weights).for_each(|tensor| tensor.dont_need());

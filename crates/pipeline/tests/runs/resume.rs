@@ -129,6 +129,9 @@ fn a_run_that_is_stopped_anywhere_and_resumed_is_the_same_to_the_byte() {
             Ok(finished) => {
                 assert_eq!(finished.manifest.status, Status::Complete);
                 assert_same(&run, &whole, "stopped again and again");
+                // What was computed before a stop counts.
+                let nnz: u64 = finished.manifest.layers.iter().map(|layer| layer.nnz).sum();
+                assert!(finished.manifest.timings.candidates >= nnz, "{:?}", finished.manifest.timings);
                 return;
             }
         }

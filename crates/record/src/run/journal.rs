@@ -30,8 +30,6 @@ pub enum Entry {
         layer: usize,
         /// The first of their sentences, which follow one another.
         first: usize,
-        /// Values that were computed in full to find the active ones of all of them.
-        candidates: u64,
         /// BLAKE3 of each file.
         blake3: Vec<Hex>,
     },
@@ -41,13 +39,6 @@ pub enum Entry {
         part: String,
         /// Their BLAKE3.
         blake3: Hex,
-    },
-    /// What the whole of a layer counted, in a run that was finished once and is being mended.
-    Candidates {
-        /// The layer.
-        layer: usize,
-        /// Values that were computed in full.
-        total: u64,
     },
 }
 
@@ -95,10 +86,8 @@ pub struct Ledger {
     files: BTreeMap<usize, BTreeMap<usize, Hash>>,
     /// How many sentences the run has.
     sentences: usize,
-    /// Files that were written together, and what they counted.
+    /// Files that were written together.
     groups: Vec<Group>,
-    /// Candidates of layers that were finished once.
-    totals: BTreeMap<usize, u64>,
     /// Hashes of the weights by part.
     weights: BTreeMap<String, Hash>,
 }
@@ -107,7 +96,6 @@ pub struct Ledger {
 struct Group {
     layer: usize,
     sentences: Range<usize>,
-    candidates: u64,
 }
 
 impl Ledger {
@@ -165,10 +153,7 @@ impl Ledger {
                 };
                 for (place, hash) in ledger.files().collect::<Vec<_>>().into_iter().zip(sums) {
                     let (layer, first) = place;
-                    ledger.add(Entry::Rows { layer, first, candidates: 0, blake3: vec![Hex(hash)] });
-                }
-                for layer in &manifest.layers {
-                    ledger.add(Entry::Candidates { layer: layer.layer, total: layer.candidates });
+                    ledger.add(Entry::Rows { layer, first, blake3: vec![Hex(hash)] });
                 }
             }
             Err(error) => return Err(RunError::new(&path, RunProblem::Read(error))),
@@ -184,20 +169,17 @@ impl Ledger {
     /// Takes in what a line says; nothing if it names what cannot be or is there already.
     pub fn add(&mut self, entry: Entry) {
         match entry {
-            Entry::Rows { layer, first, candidates, blake3 } => {
+            Entry::Rows { layer, first, blake3 } => {
                 let Some(files) = self.files.get_mut(&layer) else { return };
                 let end = first.checked_add(blake3.len()).filter(|end| *end <= self.sentences);
                 let Some(end) = end else { return };
                 if files.range(first..end).next().is_none() {
                     files.extend((first..end).zip(blake3.into_iter().map(|hash| hash.0)));
-                    self.groups.push(Group { layer, sentences: first..end, candidates });
+                    self.groups.push(Group { layer, sentences: first..end });
                 }
             }
             Entry::Weights { part, blake3 } => {
                 self.weights.entry(part).or_insert(blake3.0);
-            }
-            Entry::Candidates { layer, total } => {
-                self.totals.insert(layer, total);
             }
         }
     }
@@ -211,12 +193,9 @@ impl Ledger {
         for (part, hash) in &self.weights {
             line(&Entry::Weights { part: part.clone(), blake3: Hex(*hash) })?;
         }
-        for (&layer, &total) in &self.totals {
-            line(&Entry::Candidates { layer, total })?;
-        }
-        for Group { layer, sentences, candidates } in &self.groups {
+        for Group { layer, sentences } in &self.groups {
             let hashes = self.files[layer].range(sentences.clone()).map(|(_, hash)| Hex(*hash)).collect();
-            line(&Entry::Rows { layer: *layer, first: sentences.start, candidates: *candidates, blake3: hashes })?;
+            line(&Entry::Rows { layer: *layer, first: sentences.start, blake3: hashes })?;
         }
         Ok(())
     }
@@ -250,13 +229,6 @@ impl Ledger {
     /// Whether every file is there.
     pub fn is_whole(&self) -> bool {
         self.files.values().all(|files| files.len() == self.sentences)
-    }
-
-    /// Values of a layer that were computed in full.
-    pub fn candidates(&self, layer: usize) -> u64 {
-        let of_layer = self.groups.iter().filter(|group| group.layer == layer);
-        let counted = of_layer.fold(0, |sum: u64, group| sum.saturating_add(group.candidates));
-        self.totals.get(&layer).copied().unwrap_or(counted)
     }
 
     /// The hash of a part of the weights, if it was read before.
@@ -323,7 +295,7 @@ mod tests {
 
     fn rows(layer: usize, first: usize, names: &[&str]) -> Entry {
         let blake3 = names.iter().map(|name| Hex(blake3::hash(name.as_bytes()))).collect();
-        Entry::Rows { layer, first, candidates: 10, blake3 }
+        Entry::Rows { layer, first, blake3 }
     }
 
     #[test]
@@ -334,7 +306,6 @@ mod tests {
         ledger.add(rows(7, 1, &["c"]));
         assert!(ledger.has(0, &(0..2)) && !ledger.has(0, &(0..3)) && !ledger.has(1, &(0..1)));
         assert_eq!((ledger.finished_sentences(), ledger.finished_files(), ledger.is_whole()), (1, 3, false));
-        assert_eq!((ledger.candidates(0), ledger.candidates(7)), (10, 10));
         let mut text = Vec::new();
         ledger.write(&mut text).unwrap();
         let mut again = Ledger::new([0, 7], 3);

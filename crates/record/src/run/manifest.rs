@@ -189,13 +189,12 @@ pub struct LayerSummary {
     pub l0_max: u64,
     /// How many features were active at least once.
     pub features_seen: u64,
-    /// Values that were computed in full f32 to find the active ones: `rows * d_sae` where nothing was ruled out before.
-    pub candidates: u64,
     /// Fingerprint of the layer's rows.
     pub fingerprint: String,
 }
 
-/// Where the time of a run went, in seconds. Parts may overlap.
+/// Where the time of a run went, in seconds (parts may overlap), and how much was computed. Unlike all else, this depends on
+/// the machine and on how the work was divided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timings {
@@ -209,6 +208,9 @@ pub struct Timings {
     pub encode_s: f64,
     /// Writing rows.
     pub write_s: f64,
+    /// Values that were computed in full f32 to find the active ones, all layers together: `rows * d_sae` of each where
+    /// nothing was ruled out before.
+    pub candidates: u64,
     /// From start to end.
     pub total_s: f64,
     /// Tokens a second.

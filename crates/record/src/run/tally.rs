@@ -66,8 +66,8 @@ impl Tally {
         self.fingerprint.join(other.fingerprint);
     }
 
-    /// A summary a layer, ascending; `candidates` tells the values of a layer that were computed in full.
-    pub fn summaries(&self, candidates: impl Fn(usize) -> u64) -> Vec<LayerSummary> {
+    /// A summary a layer, ascending.
+    pub fn summaries(&self) -> Vec<LayerSummary> {
         let summary = |(&layer, counts): (&usize, &Layer)| LayerSummary {
             layer,
             hook: counts.hook.clone(),
@@ -77,7 +77,6 @@ impl Tally {
             l0_mean: if counts.rows == 0 { 0.0 } else { counts.nnz as f64 / counts.rows as f64 },
             l0_max: counts.l0_max,
             features_seen: counts.seen.iter().map(|word| u64::from(word.count_ones())).sum(),
-            candidates: candidates(layer),
             fingerprint: self.fingerprint.of_layer(layer).unwrap_or_default(),
         };
         self.layers.iter().map(summary).collect()

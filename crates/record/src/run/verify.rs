@@ -261,7 +261,7 @@ impl Check<'_> {
         for layer in layers {
             all.join(layer.tally.clone());
         }
-        for found in all.summaries(|layer| told.get(&layer).map_or(0, |told| told.candidates)) {
+        for found in all.summaries() {
             match told.get(&found.layer) {
                 Some(told) => {
                     let mut differing = Vec::new();

@@ -1,0 +1,194 @@
+//! How far a product in bf16 can be from the one in f32, and so what a feature's value is at the most and at the least.
+//!
+//! With `x^` and `w^` the rounded operands and `d = x - x^`,
+//!
+//! `|fl(w^ . x^) - fl(w . x)| <= |w| |d| + |w - w^| |x^| + (g1 + g2) |w| |x|`
+//!
+//! by Cauchy and Schwarz, where `g = n u / (1 - n u)` covers the roundings of a sum of depth `n` (Higham 2002, section
+//! 3.1): `g1` those of the first pass, `g2` those of the f32 path. For stored bf16 weights `w = w^`. All norms and
+//! bounds are rounded up by more than their own rounding.
+
+#![allow(unsafe_code)] // what `vectorized` expands to
+
+use rayon::prelude::*;
+
+use super::gemm::Piece;
+use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::tiles::{round_to_bf16, unpack_f32};
+use super::{Precision, elementwise};
+use crate::{Dtype, EncoderSpec, Rows, Select, Tensor};
+
+/// Unit roundoff of f32.
+const U: f32 = 1.0 / (1 << 24) as f32;
+/// More than the rounding of anything that is computed for a bound.
+const UP: f32 = 1.0 + 1e-5;
+/// More than what flushing subnormal numbers to zero can change in a sum.
+const TINY: f32 = 1e-30;
+/// Lengths of a matrix's rows, for the bounds.
+pub(super) struct WeightNorms {
+    /// `|w|`, rounded up.
+    length: Vec<f32>,
+    /// `|w - w^|`, rounded up.
+    rounding: Vec<f32>,
+}
+
+impl WeightNorms {
+    pub(super) fn new(kernel: Kernel, w: &Tensor) -> Self {
+        let norms = (0..w.n_rows()).into_par_iter().with_min_len(64).map_init(
+            || vec![0f32; w.n_cols()],
+            |row, r| {
+                unpack_f32(kernel, w.dtype(), w.row(r), Precision::F32, row);
+                let mut norms = [0f32; 2];
+                norms_of(kernel, row, &mut norms);
+                (norms[0], if w.dtype() == Dtype::Bf16 { 0.0 } else { norms[1] })
+            },
+        );
+        let (length, rounding) = norms.unzip();
+        WeightNorms { length, rounding }
+    }
+}
+
+vectorized! {
+    /// Length of a row, and of what rounding it to bf16 changes; both rounded up.
+    fn norms_of(row: &[f32], norms: &mut [f32; 2]) {
+        let squares = elementwise::fold(row, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b);
+        let change = |sum: f32, x: f32| {
+            let d = x - round_to_bf16(x);
+            d.mul_add(d, sum)
+        };
+        let changes = elementwise::fold(row, 0.0, change, |a, b| a + b);
+        *norms = [squares.sqrt() * UP * UP, changes.sqrt() * UP * UP];
+    }
+}
+
+/// Factors of the rows in their bounds.
+pub(super) struct RowBounds {
+    /// For the length of the weights.
+    length: Vec<f32>,
+    /// For what rounding changes of the weights.
+    rounding: Vec<f32>,
+}
+
+impl RowBounds {
+    /// `depth`: roundings between a product and the sum that it ends up in, those of both passes together.
+    pub(super) fn new(kernel: Kernel, x: &Rows, depth: usize) -> Self {
+        let accumulation = depth as f32 * U * 1.01;
+        let bounds = (0..x.n()).into_par_iter().with_min_len(16).map(|row| {
+            let mut norms = [0f32; 2];
+            norms_of(kernel, x.row(row), &mut norms);
+            let [length, change] = norms;
+            // |x^| is at most 2^-8 longer than |x|.
+            ((change + accumulation * length * 1.01) * UP, length * 1.01)
+        });
+        let (length, rounding) = bounds.unzip();
+        RowBounds { length, rounding }
+    }
+
+    /// Those of a piece, padded with zeros.
+    pub(super) fn of(&self, piece: Piece) -> PieceBounds {
+        let mut bounds = PieceBounds::default();
+        for (some, all) in [(&mut bounds.length, &self.length), (&mut bounds.rounding, &self.rounding)] {
+            some[..piece.t].copy_from_slice(&all[piece.t0..][..piece.t]);
+        }
+        bounds
+    }
+}
+
+/// What the rows of a piece bring to the bounds of their values.
+#[derive(Default)]
+pub(super) struct PieceBounds {
+    length: [f32; MAX_WIDTH],
+    rounding: [f32; MAX_WIDTH],
+    /// What a value needs to be among the largest.
+    pub floor: [f32; MAX_WIDTH],
+}
+
+/// What a feature's value must exceed.
+pub(super) fn threshold_of(select: Select<'_>, id: usize) -> f32 {
+    if let Select::Above(thresholds) = select { thresholds[id] } else { 0.0 }
+}
+
+/// One feature of an encoder.
+pub(super) struct Feature {
+    length: f32,
+    rounding: f32,
+    scale: f32,
+    bias: f32,
+    gain: f32,
+    /// Rounded down.
+    pub threshold: f32,
+    glance: Glance,
+}
+
+/// What [`glance`] looks at of a feature: `slope * dot + start + length * row's + rounding * row's + share * |dot|` is
+/// more than its value.
+struct Glance {
+    slope: f32,
+    start: f32,
+    length: f32,
+    rounding: f32,
+    share: f32,
+}
+
+impl Feature {
+    pub(super) fn new(id: usize, norms: &WeightNorms, spec: &EncoderSpec<'_>) -> Self {
+        let (scale, bias) = (spec.scale, spec.bias[id]);
+        let gain = spec.gain.map_or(1.0, |gain| gain[id]);
+        let (length, rounding) = (norms.length[id], norms.rounding[id]);
+        let threshold = threshold_of(spec.select, id).max(0.0) * (1.0 - U) - TINY;
+        let (slope, start) = (scale * gain, bias * gain);
+        // Four times as many roundings as there are.
+        let share = 32.0 * U;
+        let more = share * start.abs() + 2.0 * TINY * (slope.abs() + gain.abs() + 1.0);
+        let steep = slope.abs() * (1.0 + 1e-4);
+        // Products that were rounded by more than U say nothing: with a NaN everything is possible.
+        let sound = scale == 0.0 || gain == 0.0 || (slope.is_finite() && slope.abs() > TINY);
+        let glance = Glance {
+            slope,
+            start: if sound { start + more } else { f32::NAN },
+            length: steep * length,
+            rounding: steep * rounding,
+            share: steep * share,
+        };
+        Feature { length, rounding, scale, bias, gain, threshold, glance }
+    }
+
+    /// Its value's bounds where the first pass says `dot` (without a bound: infinite, never NaN).
+    pub(super) fn bounds(&self, dot: f32, rows: &PieceBounds, column: usize) -> (f32, f32) {
+        let bound = (self.length * rows.length[column] + self.rounding * rows.rounding[column]) * UP + TINY;
+        let product = self.scale * dot;
+        let value = (product + self.bias) * self.gain;
+        // The last term covers the roundings of the values themselves, here and in f32.
+        let error = self.scale.abs() * bound + 8.0 * U * (product.abs() + self.bias.abs());
+        let error = error * self.gain.abs() * UP + TINY;
+        let upper = value + error;
+        // A NaN is no reason to drop a feature: the exact value decides.
+        (f32::max(value - error, f32::NEG_INFINITY), if upper.is_nan() { f32::INFINITY } else { upper })
+    }
+}
+
+vectorized! {
+    /// For each feature a bit for each column of its dot products: whether it may be active there. Cheaper than
+    /// [`Feature::bounds`], and never says no where that says yes.
+    pub(super) fn glance(dots: &[f32], features: &[Feature], rows: &PieceBounds, glances: &mut [u32]) {
+        let width = dots.len() / features.len();
+        for ((feature, dots), glance) in features.iter().zip(dots.chunks_exact(width)).zip(glances) {
+            let Glance { slope, start, length, rounding, share } = feature.glance;
+            // Sixteen at a time, so that a vector holds them.
+            let of_rows = [&rows.length, &rows.rounding, &rows.floor].map(|of_rows| of_rows.as_chunks::<16>().0);
+            let mut ruled_out = 0;
+            for (half, dots) in dots.as_chunks::<16>().0.iter().enumerate() {
+                let [lengths, roundings, floors] = of_rows.map(|of_rows| &of_rows[half]);
+                let mut bits = [0u32; 16];
+                for j in 0..16 {
+                    let more = length.mul_add(lengths[j], rounding.mul_add(roundings[j], share * dots[j].abs()));
+                    let most = slope.mul_add(dots[j], start) + more;
+                    let least = if floors[j] > feature.threshold { floors[j] } else { feature.threshold };
+                    bits[j] = if most < least { 1 << j } else { 0 };
+                }
+                ruled_out |= bits.iter().fold(0, |all, bit| all | bit) << (16 * half);
+            }
+            *glance = !ruled_out;
+        }
+    }
+}
