@@ -185,15 +185,11 @@ impl<D: Device> Extraction<'_, D> {
                     let encoder = encoder.as_ref().filter(|_| !self.before.has(layer, &chunk.sentences));
                     let mut tapped = None;
                     // On the device's own threads all the while: a hand-over at every operation would cost more.
+                    let site = encoder.map(|(sae, _)| sae.tap.site);
                     self.device.on_host(|| {
-                        block.forward(
-                            &mut chunk.residual,
-                            &chunk.batch,
-                            encoder.map(|(sae, _)| sae.tap.site),
-                            |rows| {
-                                tapped = Some(self.device.gather(rows, &chunk.output));
-                            },
-                        );
+                        block.forward(&mut chunk.residual, &chunk.batch, site, |rows| {
+                            tapped = Some(self.device.gather(rows, &chunk.output));
+                        });
                     });
                     // Before what overflows: bytes that somebody wrote may be the cause.
                     unaltered(tensors(&weights))?;

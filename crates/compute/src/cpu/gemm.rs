@@ -275,7 +275,8 @@ impl<const ADD: bool> Places<ADD> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::tiles::{Bf16Tiles, F32Tiles, KC};
+    use crate::cpu::kernel::KC;
+    use crate::cpu::tiles::{Bf16Tiles, F32Tiles};
     use crate::cpu::{Kernel, Precision};
     use crate::{Bytes, Dtype, Norm};
     use half::{bf16, f16};

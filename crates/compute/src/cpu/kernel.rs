@@ -2,9 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use super::tiles::KC;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
+
+/// Columns of weights in a chunk, whose sum is a chain of its own, but on AMX: a multiple of every block length.
+pub(super) const KC: usize = 768;
 
 /// Rows of weights in the largest tile.
 pub(super) const MAX_ROWS: usize = 32;

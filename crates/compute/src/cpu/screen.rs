@@ -11,9 +11,9 @@ use super::Precision;
 use super::bounds::{Feature, PieceBounds, RowBounds, WeightNorms, glance, threshold_of};
 use super::encode::{Active, gather, tasks};
 use super::gemm::{self, Piece};
-use super::kernel::{Kernel, Scattered, TOGETHER, chained_depth};
+use super::kernel::{KC, Kernel, Scattered, TOGETHER, chained_depth};
 use super::packed::Packed;
-use super::tiles::{KC, Scratch, Tiles, unpack_f32};
+use super::tiles::{Scratch, Tiles, unpack_f32};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
 
 /// Rows whose candidates a thread computes at a time.

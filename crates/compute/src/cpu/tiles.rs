@@ -8,12 +8,9 @@ use std::sync::Mutex;
 use half::f16;
 
 use super::Precision;
-use super::kernel::{Kernel, View, vectorized};
+use super::kernel::{KC, Kernel, View, vectorized};
 use super::transpose::Word;
 use crate::Dtype;
-
-/// Columns of weights in a chunk, whose sum is a chain of its own, but on AMX: a multiple of every block length.
-pub(super) const KC: usize = 768;
 
 /// Operands of one kind and the kernel for them. A `Number` holds `PER` consecutive columns of a row.
 pub(super) trait Tiles: Copy + Sync {
