@@ -10,8 +10,10 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-/// Rows of weights in a tile: two registers of 16.
-pub(super) const ROWS: usize = 32;
+use super::kernel::{Place, View};
+
+/// Rows and columns of the largest tile: two registers of 16 each way.
+pub(super) const SHAPE: (usize, usize) = (32, 32);
 
 /// Whether this machine has AMX for bf16 and the system lets us use it.
 pub(super) fn is_available() -> bool {
@@ -79,28 +81,19 @@ pub(super) fn prepare(begin: bool) {
     }
 }
 
-/// The weights are loaded past the first-level cache (`T1`), where `x` waits for the next rows of weights.
-///
-/// `out[r * width + c] += sum of w[r, i] * x[i, c]` over pairs, for 32 rows `r` and `width` (32 or 16) columns `c`; instead
-/// of what is in `out`, zero is where the `first` part of a sum begins.
+/// `out[r, c] += sum of x[r, i] * panel[i, c]` over pairs, for 32 or 16 rows and 32 columns; instead of what is in `out`, zero
+/// is where the `first` part of a sum begins. The panel is loaded past the first-level cache (`T1`), where `x` waits for the
+/// next one.
 ///
 /// # Safety
-/// The thread is prepared. `len` is a multiple of 16 and not 0; `w` holds 32 rows of `len` pairs `w_stride` apart, `x`
-/// `len` rows of `width` pairs, `out` 32 rows of `width` numbers.
-pub(super) unsafe fn tile(
-    first: bool,
-    width: usize,
-    len: usize,
-    x: *const u32,
-    (w, w_stride): (*const u32, usize),
-    out: *mut f32,
-) {
-    // Rows of `x` and of `out` are equally long.
-    let (stride, w_stride) = (4 * width, 4 * w_stride);
-    let lower = w.wrapping_byte_add(16 * w_stride);
-    let lower_out = out.wrapping_byte_add(16 * stride);
+/// The thread is prepared. `len` is a multiple of 16 and not 0; `x` holds `rows` rows of `len` pairs, `panel` `len` rows of
+/// 32 pairs, `out` `rows` rows of 32 numbers.
+pub(super) unsafe fn tile(first: bool, rows: usize, len: usize, x: View<'_, u32>, panel: &[u32], out: Place<'_>) {
+    let (x_stride, stride) = (4 * x.stride, 4 * out.stride);
+    let (x, out) = (x.data.as_ptr(), out.data.as_mut_ptr());
+    let (lower, lower_out) = (x.wrapping_byte_add(16 * x_stride), out.wrapping_byte_add(16 * stride));
     let steps = len / 16;
-    if width == 32 {
+    if rows == 32 {
         // SAFETY: the caller's promise; the registers are declared as clobbered.
         unsafe {
             asm!(
@@ -117,17 +110,17 @@ pub(super) unsafe fn tile(
                 "tileloadd tmm2, [{lower_out} + {stride}*1]",
                 "tileloadd tmm3, [{lower_out} + {stride}*1 + 64]",
                 "3:",
-                "tileloaddt1 tmm4, [{w} + {ws}*1]",
-                "tileloadd tmm6, [{x} + {stride}*1]",
+                "tileloaddt1 tmm6, [{w} + {ws}*1]",
+                "tileloadd tmm4, [{x} + {xs}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{x} + {stride}*1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloaddt1 tmm5, [{lower} + {ws}*1]",
+                "tileloadd tmm5, [{lower} + {xs}*1]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloaddt1 tmm7, [{w} + {ws}*1 + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {w}, 64",
+                "add {w}, 2048",
+                "add {x}, 64",
                 "add {lower}, 64",
-                "add {x}, 2048",
                 "dec {n}",
                 "jnz 3b",
                 "tilestored [{out} + {stride}*1], tmm0",
@@ -135,11 +128,12 @@ pub(super) unsafe fn tile(
                 "tilestored [{lower_out} + {stride}*1], tmm2",
                 "tilestored [{lower_out} + {stride}*1 + 64], tmm3",
                 first = in(reg) first as u32,
-                w = inout(reg) w => _,
-                lower = inout(reg) lower => _,
+                w = inout(reg) panel.as_ptr() => _,
                 x = inout(reg) x => _,
+                lower = inout(reg) lower => _,
                 n = inout(reg) steps => _,
-                ws = in(reg) w_stride,
+                ws = in(reg) 128usize,
+                xs = in(reg) x_stride,
                 stride = in(reg) stride,
                 out = in(reg) out,
                 lower_out = in(reg) lower_out,
@@ -155,34 +149,32 @@ pub(super) unsafe fn tile(
                 "test {first:e}, {first:e}",
                 "jz 2f",
                 "tilezero tmm0",
-                "tilezero tmm2",
+                "tilezero tmm1",
                 "jmp 3f",
                 "2:",
                 "tileloadd tmm0, [{out} + {stride}*1]",
-                "tileloadd tmm2, [{lower_out} + {stride}*1]",
+                "tileloadd tmm1, [{out} + {stride}*1 + 64]",
                 "3:",
-                "tileloaddt1 tmm4, [{w} + {ws}*1]",
-                "tileloadd tmm6, [{x} + {stride}*1]",
+                "tileloaddt1 tmm6, [{w} + {ws}*1]",
+                "tileloadd tmm4, [{x} + {xs}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloaddt1 tmm5, [{lower} + {ws}*1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "add {w}, 64",
-                "add {lower}, 64",
-                "add {x}, 1024",
+                "tileloaddt1 tmm7, [{w} + {ws}*1 + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {w}, 2048",
+                "add {x}, 64",
                 "dec {n}",
                 "jnz 3b",
                 "tilestored [{out} + {stride}*1], tmm0",
-                "tilestored [{lower_out} + {stride}*1], tmm2",
+                "tilestored [{out} + {stride}*1 + 64], tmm1",
                 first = in(reg) first as u32,
-                w = inout(reg) w => _,
-                lower = inout(reg) lower => _,
+                w = inout(reg) panel.as_ptr() => _,
                 x = inout(reg) x => _,
                 n = inout(reg) steps => _,
-                ws = in(reg) w_stride,
+                ws = in(reg) 128usize,
+                xs = in(reg) x_stride,
                 stride = in(reg) stride,
                 out = in(reg) out,
-                lower_out = in(reg) lower_out,
-                out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }

@@ -1,8 +1,8 @@
 //! Causal attention over ragged spans, a tile of queries at a time: `softmax(q . k^T / sqrt(head_dim)) . v`.
 //!
 //! Both products use the GEMM's tile kernel: keys in panels of keys (`[panel][head_dim][width]`), values in panels of
-//! dimensions (`[panel][len][width]`). Scores of one tile of queries are all that is held; keys after the last query of
-//! the tile are not touched, and those after a query inside it get the weight 0.
+//! dimensions (`[panel][len][width]`), queries where they are. Scores of one tile of queries are all that is held; keys after
+//! the last query of the tile are not touched, and those after a query inside it get the weight 0.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementwise::softmax;
-use super::kernel::{Kernel, MAX_ROWS, MAX_WIDTH, View};
+use super::kernel::{Kernel, Place, View};
 use super::tiles::Lines;
 use super::transpose::transpose;
 use crate::{Heads, Rows};
@@ -67,7 +67,6 @@ struct Scratch {
     /// `[panel of dimensions][len][width]`, likewise.
     values: Lines<f32>,
     scores: Lines<f32>,
-    queries: Lines<f32>,
     sums: Lines<f32>,
 }
 
@@ -82,7 +81,7 @@ struct Packed {
 
 impl Scratch {
     fn pack(&mut self, kernel: Kernel, k: &Rows, v: &Rows, span: &Range<usize>, kv: usize, head_dim: usize) -> Packed {
-        let (len, width) = (span.len(), kernel.width());
+        let (len, width) = (span.len(), kernel.attention_shape().1);
         let dims = head_dim.next_multiple_of(width);
         let keys = self.keys.resize(len.next_multiple_of(width) * head_dim);
         for (panel, keys) in keys.chunks_exact_mut(width * head_dim).enumerate() {
@@ -110,26 +109,20 @@ impl Scratch {
         head: usize,
         mut put: impl FnMut(usize, &[f32]),
     ) {
-        let (rows, width) = (kernel.rows(), kernel.width());
+        let (rows, width) = kernel.attention_shape();
         let Packed { len, head_dim, dims } = packed;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let stride = len.next_multiple_of(width);
         let (keys, values) = (self.keys.as_slice(), self.values.as_slice());
         let scores = self.scores.resize(rows * stride);
-        let queries = self.queries.resize(rows * head_dim);
         let sums = self.sums.resize(rows * dims);
-        let mut tile = [0f32; MAX_ROWS * MAX_WIDTH];
         for first in (0..len).step_by(rows) {
             let count = rows.min(len - first);
             let seen = first + count;
-            for (r, query) in queries.chunks_exact_mut(head_dim).take(count).enumerate() {
-                query.copy_from_slice(&q.row(span.start + first + r)[head * head_dim..][..head_dim]);
-            }
+            let queries = &q.data()[(span.start + first) * q.d() + head * head_dim..];
             for (panel, keys) in keys.chunks_exact(width * head_dim).take(seen.div_ceil(width)).enumerate() {
-                kernel.tile(true, width, head_dim, keys, View { data: queries, stride: head_dim }, &mut tile);
-                for (r, tile) in tile.chunks_exact(width).take(count).enumerate() {
-                    scores[r * stride + panel * width..][..width].copy_from_slice(tile);
-                }
+                let out = Place { data: &mut scores[panel * width..], stride };
+                kernel.tile(true, (count, width), head_dim, View { data: queries, stride: q.d() }, keys, out);
             }
             for (r, scores) in scores.chunks_exact_mut(stride).take(count).enumerate() {
                 // A weight of e^-inf is 0; whole panels keep the vectors whole.
@@ -138,10 +131,8 @@ impl Scratch {
                 softmax(kernel, scores, scale);
             }
             for (panel, values) in values.chunks_exact(len * width).enumerate() {
-                kernel.tile(true, width, seen, values, View { data: scores, stride }, &mut tile);
-                for (sums, tile) in sums.chunks_exact_mut(dims).zip(tile.chunks_exact(width)).take(count) {
-                    sums[panel * width..][..width].copy_from_slice(tile);
-                }
+                let out = Place { data: &mut sums[panel * width..], stride: dims };
+                kernel.tile(true, (count, width), seen, View { data: scores, stride }, values, out);
             }
             for (r, sums) in sums.chunks_exact(dims).take(count).enumerate() {
                 put(span.start + first + r, &sums[..head_dim]);

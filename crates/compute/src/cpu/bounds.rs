@@ -12,8 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::gemm::Piece;
-use super::kernel::{Kernel, MAX_WIDTH, vectorized};
+use super::kernel::{Kernel, vectorized};
 use super::tiles::{round_to_bf16, unpack_f32};
 use super::{Precision, elementwise};
 use crate::{Dtype, EncoderSpec, Rows, Select, Tensor};
@@ -84,23 +83,17 @@ impl RowBounds {
         RowBounds { length, rounding }
     }
 
-    /// Those of a piece, padded with zeros.
-    pub(super) fn of(&self, piece: Piece) -> PieceBounds {
-        let mut bounds = PieceBounds::default();
-        for (some, all) in [(&mut bounds.length, &self.length), (&mut bounds.rounding, &self.rounding)] {
-            some[..piece.t].copy_from_slice(&all[piece.t0..][..piece.t]);
-        }
-        bounds
+    /// Those of a row.
+    pub(super) fn of(&self, row: usize) -> RowBound {
+        RowBound { length: self.length[row], rounding: self.rounding[row] }
     }
 }
 
-/// What the rows of a piece bring to the bounds of their values.
-#[derive(Default)]
-pub(super) struct PieceBounds {
-    length: [f32; MAX_WIDTH],
-    rounding: [f32; MAX_WIDTH],
-    /// What a value needs to be among the largest.
-    pub floor: [f32; MAX_WIDTH],
+/// What a row brings to the bounds of its values.
+#[derive(Clone, Copy)]
+pub(super) struct RowBound {
+    length: f32,
+    rounding: f32,
 }
 
 /// What a feature's value must exceed.
@@ -117,45 +110,60 @@ pub(super) struct Feature {
     gain: f32,
     /// Rounded down.
     pub threshold: f32,
-    glance: Glance,
 }
 
-/// What [`glance`] looks at of a feature: `slope * dot + start + length * row's + rounding * row's + share * |dot|` is
-/// more than its value.
-struct Glance {
-    slope: f32,
-    start: f32,
-    length: f32,
-    rounding: f32,
-    share: f32,
+/// Features that are looked at together: two vectors of the widest.
+pub(super) const LOOKED_AT: usize = 32;
+
+/// What [`glance`] looks at of some features: `slope * dot + start + length * row's + rounding * row's + share * |dot|` is more
+/// than a value.
+#[derive(Clone)]
+pub(super) struct Glance {
+    slope: [f32; LOOKED_AT],
+    start: [f32; LOOKED_AT],
+    length: [f32; LOOKED_AT],
+    rounding: [f32; LOOKED_AT],
+    share: [f32; LOOKED_AT],
+    threshold: [f32; LOOKED_AT],
+}
+
+impl Glance {
+    /// Of up to [`LOOKED_AT`] features.
+    pub(super) fn new(features: &[Feature]) -> Self {
+        let none = [0f32; LOOKED_AT];
+        let (slope, start, length, rounding, share, threshold) = (none, none, none, none, none, none);
+        let mut glance = Glance { slope, start, length, rounding, share, threshold };
+        for (i, feature) in features.iter().enumerate() {
+            let Feature { scale, bias, gain, .. } = *feature;
+            let (slope, start) = (scale * gain, bias * gain);
+            // Four times as many roundings as there are.
+            let share = 32.0 * U;
+            let more = share * start.abs() + 2.0 * TINY * (slope.abs() + gain.abs() + 1.0);
+            let steep = slope.abs() * (1.0 + 1e-4);
+            // Products that were rounded by more than U say nothing: with a NaN everything is possible.
+            let sound = scale == 0.0 || gain == 0.0 || (slope.is_finite() && slope.abs() > TINY);
+            glance.slope[i] = slope;
+            glance.start[i] = if sound { start + more } else { f32::NAN };
+            glance.length[i] = steep * feature.length;
+            glance.rounding[i] = steep * feature.rounding;
+            glance.share[i] = steep * share;
+            glance.threshold[i] = feature.threshold;
+        }
+        glance
+    }
 }
 
 impl Feature {
     pub(super) fn new(id: usize, norms: &WeightNorms, spec: &EncoderSpec<'_>) -> Self {
-        let (scale, bias) = (spec.scale, spec.bias[id]);
-        let gain = spec.gain.map_or(1.0, |gain| gain[id]);
         let (length, rounding) = (norms.length[id], norms.rounding[id]);
         let threshold = threshold_of(spec.select, id).max(0.0) * (1.0 - U) - TINY;
-        let (slope, start) = (scale * gain, bias * gain);
-        // Four times as many roundings as there are.
-        let share = 32.0 * U;
-        let more = share * start.abs() + 2.0 * TINY * (slope.abs() + gain.abs() + 1.0);
-        let steep = slope.abs() * (1.0 + 1e-4);
-        // Products that were rounded by more than U say nothing: with a NaN everything is possible.
-        let sound = scale == 0.0 || gain == 0.0 || (slope.is_finite() && slope.abs() > TINY);
-        let glance = Glance {
-            slope,
-            start: if sound { start + more } else { f32::NAN },
-            length: steep * length,
-            rounding: steep * rounding,
-            share: steep * share,
-        };
-        Feature { length, rounding, scale, bias, gain, threshold, glance }
+        let gain = spec.gain.map_or(1.0, |gain| gain[id]);
+        Feature { length, rounding, scale: spec.scale, bias: spec.bias[id], gain, threshold }
     }
 
     /// Its value's bounds where the first pass says `dot` (without a bound: infinite, never NaN).
-    pub(super) fn bounds(&self, dot: f32, rows: &PieceBounds, column: usize) -> (f32, f32) {
-        let bound = (self.length * rows.length[column] + self.rounding * rows.rounding[column]) * UP + TINY;
+    pub(super) fn bounds(&self, dot: f32, row: RowBound) -> (f32, f32) {
+        let bound = (self.length * row.length + self.rounding * row.rounding) * UP + TINY;
         let product = self.scale * dot;
         let value = (product + self.bias) * self.gain;
         // The last term covers the roundings of the values themselves, here and in f32.
@@ -168,27 +176,18 @@ impl Feature {
 }
 
 vectorized! {
-    /// For each feature a bit for each column of its dot products: whether it may be active there. Cheaper than
-    /// [`Feature::bounds`], and never says no where that says yes.
-    pub(super) fn glance(dots: &[f32], features: &[Feature], rows: &PieceBounds, glances: &mut [u32]) {
-        let width = dots.len() / features.len();
-        for ((feature, dots), glance) in features.iter().zip(dots.chunks_exact(width)).zip(glances) {
-            let Glance { slope, start, length, rounding, share } = feature.glance;
-            // Sixteen at a time, so that a vector holds them.
-            let of_rows = [&rows.length, &rows.rounding, &rows.floor].map(|of_rows| of_rows.as_chunks::<16>().0);
-            let mut ruled_out = 0;
-            for (half, dots) in dots.as_chunks::<16>().0.iter().enumerate() {
-                let [lengths, roundings, floors] = of_rows.map(|of_rows| &of_rows[half]);
-                let mut bits = [0u32; 16];
-                for j in 0..16 {
-                    let more = length.mul_add(lengths[j], rounding.mul_add(roundings[j], share * dots[j].abs()));
-                    let most = slope.mul_add(dots[j], start) + more;
-                    let least = if floors[j] > feature.threshold { floors[j] } else { feature.threshold };
-                    bits[j] = if most < least { 1 << j } else { 0 };
-                }
-                ruled_out |= bits.iter().fold(0, |all, bit| all | bit) << (16 * half);
-            }
-            *glance = !ruled_out;
+    /// For each feature a bit: whether it may be active, and not below the `floor`, in a row whose dot products these are.
+    /// Cheaper than [`Feature::bounds`], and never says no where that says yes.
+    pub(super) fn glance(dots: &[f32; LOOKED_AT], features: &Glance, row: RowBound, floor: f32, bits: &mut u32) {
+        let mut ruled_out = [0u32; LOOKED_AT];
+        for j in 0..LOOKED_AT {
+            let (dot, threshold) = (dots[j], features.threshold[j]);
+            let share = features.share[j] * dot.abs();
+            let more = features.length[j].mul_add(row.length, features.rounding[j].mul_add(row.rounding, share));
+            let most = features.slope[j].mul_add(dot, features.start[j]) + more;
+            let least = if floor > threshold { floor } else { threshold };
+            ruled_out[j] = if most < least { 1 << j } else { 0 };
         }
+        *bits = !ruled_out.iter().fold(0, |all, bit| all | bit);
     }
 }

@@ -254,7 +254,7 @@ mod tests {
                 [1, 3].map(|threads| Cpu::with_kernel(threads, Precision::F32, kernel).expect("threads"));
             for precision in [Precision::F32, Precision::Bf16] {
                 let flops = one.multiply_in_registers(precision, 5);
-                assert_eq!(flops.is_some(), precision == Precision::F32 || kernel.bf16_rows().is_some());
+                assert_eq!(flops.is_some(), precision == Precision::F32 || kernel.bf16_shape().is_some());
                 assert_eq!(three.multiply_in_registers(precision, 5), flops.map(|flops| 3 * flops));
             }
         }

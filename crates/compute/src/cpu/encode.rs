@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Block, Piece};
-use super::kernel::{MAX_WIDTH, vectorized};
+use super::gemm::{self, Block, TaskSize};
+use super::kernel::vectorized;
 use super::packed::Packed;
-use super::tiles::{F32Tiles, Scratch, Tiles};
+use super::tiles::{F32Tiles, Tiles};
 use super::{Kernel, Precision};
 use crate::{EncoderSpec, Rows, Select, Sparse, Tensor};
 
@@ -39,9 +39,10 @@ pub(super) fn tasks<T: Tiles>(
     select: &Select<'_>,
 ) -> Vec<(Range<usize>, Vec<Block>)> {
     let one_task = matches!(select, Select::TopK(_));
-    let across = if one_task { 1 } else { w_rows.div_ceil(tiles.task_w_rows()) };
+    // A task takes all of the weights if one task's choice is to be made of all.
+    let size = TaskSize::new(tiles, x_rows, std::iter::once(if one_task { 1 } else { w_rows }), 1);
     let mut tasks: Vec<(Range<usize>, Vec<Block>)> = Vec::new();
-    for block in gemm::blocks(tiles, x_rows, w_rows, gemm::rows_of_a_task(x_rows, across)) {
+    for block in size.blocks(x_rows, w_rows) {
         match tasks.last_mut() {
             Some((rows, blocks)) if one_task && rows.start == block.t0 => blocks.push(block),
             _ => tasks.push((block.t0..block.t0 + block.t, vec![block])),
@@ -60,12 +61,12 @@ pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>
         .with_max_len(1)
         .map(|(rows, blocks)| {
             let mut kept = Kept::new(rows, spec.select);
-            F32Tiles::with_scratch(|Scratch { weights, sums: [sums, _], chunk, .. }| {
+            F32Tiles::with_scratch(|scratch| {
                 for block in blocks {
-                    gemm::multiply(&packed, w, block, weights, chunk, sums);
-                    for (piece, begin) in gemm::pieces(&packed, block) {
-                        kept.take(kernel, piece, &mut sums.as_mut_slice()[begin..], spec);
-                    }
+                    gemm::multiply(&packed, [w], block, scratch, |row, [dots]| {
+                        kept.take(kernel, row, block.n0, dots, spec);
+                    });
+                    kept.forget_if_many();
                 }
             });
             kept.active
@@ -75,8 +76,9 @@ pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>
 }
 
 /// What a task has found so far.
-struct Kept {
+struct Kept<'a> {
     rows: Range<usize>,
+    select: Select<'a>,
     active: Vec<Active>,
     /// By row, what a value must reach to matter: for the `k` largest, the least of `k` that are known.
     floors: Vec<f32>,
@@ -84,9 +86,10 @@ struct Kept {
     limit: usize,
 }
 
-impl Kept {
-    fn new(rows: Range<usize>, select: Select<'_>) -> Self {
-        let mut kept = Kept { floors: vec![0.0; rows.len()], rows, active: Vec::new(), limit: usize::MAX };
+impl<'a> Kept<'a> {
+    fn new(rows: Range<usize>, select: Select<'a>) -> Self {
+        let floors = vec![0.0; rows.len()];
+        let mut kept = Kept { floors, rows, select, active: Vec::new(), limit: usize::MAX };
         if let Select::TopK(k) = select {
             kept.limit = kept.enough(k);
         }
@@ -97,27 +100,28 @@ impl Kept {
         k.saturating_add(16).saturating_mul(2 * self.rows.len())
     }
 
-    /// Dot products of a piece, `[n][width]`; they become values.
-    fn take(&mut self, kernel: Kernel, piece: Piece, dots: &mut [f32], spec: &EncoderSpec<'_>) {
-        let mut floors = [0f32; MAX_WIDTH];
-        let first = piece.t0 - self.rows.start;
-        floors[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
-        let thresholds = if let Select::Above(thresholds) = spec.select { Some(thresholds) } else { None };
-        for (id, values) in (piece.n0..piece.n0 + piece.n).zip(dots.chunks_exact_mut(piece.width)) {
-            let threshold = thresholds.map_or(0.0, |thresholds| thresholds[id]);
-            let feature =
-                Feature { scale: spec.scale, bias: spec.bias[id], gain: spec.gain.map(|gain| gain[id]), threshold };
-            let mut any = false;
-            values_of(kernel, values, feature, &floors, &mut any);
-            if any {
-                for (row, &value) in (piece.t0..).zip(&values[..piece.t]) {
-                    if value > threshold && value > 0.0 && value >= floors[row - piece.t0] {
-                        self.active.push(Active { row: row as u32, id: id as u32, value });
-                    }
-                }
+    /// Dot products of a row with the features from `n0` on; they become values.
+    fn take(&mut self, kernel: Kernel, row: usize, n0: usize, dots: &mut [f32], spec: &EncoderSpec<'_>) {
+        let features = n0..n0 + dots.len();
+        let gain = spec.gain.map(|gain| &gain[features.clone()]);
+        let thresholds =
+            if let Select::Above(thresholds) = self.select { Some(&thresholds[features.clone()]) } else { None };
+        let floor = self.floors[row - self.rows.start];
+        values_of(kernel, dots, spec.scale, &spec.bias[features], gain);
+        for (some, values) in dots.chunks(LOOKED_AT).enumerate() {
+            let at = some * LOOKED_AT;
+            let mut may_be = 0;
+            may_be_active(kernel, values, thresholds.map(|all| &all[at..][..values.len()]), floor, &mut may_be);
+            while may_be != 0 {
+                let i = may_be.trailing_zeros() as usize;
+                may_be &= may_be - 1;
+                self.active.push(Active { row: row as u32, id: (n0 + at + i) as u32, value: values[i] });
             }
         }
-        if let Select::TopK(k) = spec.select
+    }
+
+    fn forget_if_many(&mut self) {
+        if let Select::TopK(k) = self.select
             && self.active.len() > self.limit
         {
             self.forget(k);
@@ -139,30 +143,36 @@ impl Kept {
     }
 }
 
-/// One feature of an encoder.
-#[derive(Clone, Copy)]
-struct Feature {
-    scale: f32,
-    bias: f32,
-    gain: Option<f32>,
-    threshold: f32,
+/// Values that are looked at together.
+const LOOKED_AT: usize = 32;
+
+vectorized! {
+    /// Dot products of one row with some features to its values, in place.
+    fn values_of(values: &mut [f32], scale: f32, bias: &[f32], gain: Option<&[f32]>) {
+        for (value, bias) in values.iter_mut().zip(bias) {
+            *value = scale.mul_add(*value, *bias);
+        }
+        if let Some(gain) = gain {
+            values.iter_mut().zip(gain).for_each(|(value, gain)| *value *= *gain);
+        }
+    }
 }
 
 vectorized! {
-    /// Dot products of one feature with some rows to its values, in place, and whether any of them may be active.
-    fn values_of(values: &mut [f32], feature: Feature, floors: &[f32; MAX_WIDTH], any: &mut bool) {
-        let Feature { scale, bias, gain, threshold } = feature;
-        for value in values.iter_mut() {
-            *value = scale.mul_add(*value, bias);
+    /// Which of up to 32 values are positive, above their thresholds and not below a floor.
+    fn may_be_active(values: &[f32], thresholds: Option<&[f32]>, floor: f32, bits: &mut u32) {
+        let mut padded = [[0f32; LOOKED_AT]; 2];
+        padded[0][..values.len()].copy_from_slice(values);
+        if let Some(thresholds) = thresholds {
+            padded[1][..values.len()].copy_from_slice(thresholds);
         }
-        if let Some(gain) = gain {
-            values.iter_mut().for_each(|value| *value *= gain);
+        let mut active = [0u32; LOOKED_AT];
+        for j in 0..LOOKED_AT {
+            let [value, threshold] = [padded[0][j], padded[1][j]];
+            let yes = (value > threshold) & (value > 0.0) & (value >= floor);
+            active[j] = if yes { 1 << j } else { 0 };
         }
-        let mut active = 0u32;
-        for (value, floor) in values.iter().zip(floors) {
-            active |= u32::from(*value > threshold) & u32::from(*value > 0.0) & u32::from(*value >= *floor);
-        }
-        *any = active != 0;
+        *bits = active.iter().fold(0, |all, bit| all | bit);
     }
 }
 

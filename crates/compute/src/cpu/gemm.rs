@@ -1,13 +1,13 @@
 //! Matrix products with weights in place: `out[t, n] = sum over k of x[t, k] * w[n, k]`.
 //!
-//! `x` is packed once into panels of `width` rows side by side (`[panel][k][width]`). A task takes a block of `x` and some
-//! rows of weights (Goto & van de Geijn 2008): it unpacks `step` columns of the weights, whatever their stored type, into
-//! a buffer that stays in the second-level cache, and lets every panel meet them, a piece of it being in the first-level
-//! cache all the while. The sum over k is made in chunks ([`Tiles::chunk`]), each a chain from 0 that goes on through the
-//! steps of the chunk, added in ascending order: a definition that knows neither batch nor step.
+//! A task takes a block of the rows of `x` and some rows of weights (Goto & van de Geijn 2008): it turns a chunk of the
+//! weights, whatever their stored type, into panels, `[panel][k][width]`, that stay in the second-level cache, and lets a
+//! few rows of `x` after the other meet all of them, these rows being in the first-level cache all the while. Weights are so
+//! the vectors of a tile, and numbers of `x` its scalars: sums leave it as rows, and whoever wants them (the next product,
+//! the residual stream, an SAE's thresholds) takes them row by row while they are still in the first-level cache.
 //!
-//! Sums stand as the tiles leave them, `[n][width]` for each panel. That is how a panel of the next product's `x` stands
-//! too: what goes from one product into the next (SwiGLU) is never turned into rows.
+//! The sum over k is made in chunks ([`Tiles::chunk`]), each a chain from 0, added in ascending order: a definition that
+//! knows no batch.
 
 #![allow(unsafe_code)]
 
@@ -16,16 +16,17 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementwise;
-use super::kernel::View;
+use super::kernel::Place;
 use super::packed::Packed;
 use super::tiles::{Lines, Scratch, Tiles};
-use super::transpose::transpose_to;
+use super::transpose::{transpose, transpose_stored};
 use crate::{Rows, Tensor};
 
-/// Rows of `x` that one task computes, where there are enough of them for all threads: weights are unpacked once for so
-/// many, and their sums stay in the second-level cache. A multiple of every kernel's width.
-const TB: usize = 512;
-/// The least that is worth unpacking weights for.
+/// Rows of `x` that one task computes, where there are enough of them for all threads: weights are turned once for so
+/// many, and their sums, if there are several chunks, stay in the second-level cache. A multiple of every tile's rows but those
+/// of 6, which end a block with a smaller tile.
+const TB: usize = 1024;
+/// The least that is worth turning weights for.
 const LEAST_TB: usize = 64;
 /// Tasks for each thread that even out what one of them takes longer.
 const TASKS: usize = 4;
@@ -39,137 +40,141 @@ pub(super) struct Block {
     pub n: usize,
 }
 
-impl Block {
-    fn rows(&self) -> Range<usize> {
-        self.t0..self.t0 + self.t
-    }
-}
-
-/// Rows of `x` that a task takes, out of `x_rows`, if there are `others` tasks for each such block.
-pub(super) fn rows_of_a_task(x_rows: usize, others: usize) -> usize {
-    let wanted = TASKS * rayon::current_num_threads();
-    let mut rows = TB;
-    while rows > LEAST_TB && x_rows.div_ceil(rows) * others < wanted {
-        rows /= 2;
-    }
-    rows
-}
-
-/// The blocks of the product of `x_rows` rows with `w_rows` rows of weights.
-pub(super) fn blocks<T: Tiles>(
-    tiles: T,
-    x_rows: usize,
-    w_rows: usize,
-    task_rows: usize,
-) -> impl Iterator<Item = Block> {
-    let task_w_rows = tiles.task_w_rows();
-    (0..x_rows).step_by(task_rows).flat_map(move |t0| {
-        let t = task_rows.min(x_rows - t0);
-        (0..w_rows).step_by(task_w_rows).map(move |n0| Block { t0, t, n0, n: task_w_rows.min(w_rows - n0) })
-    })
-}
-
-/// A block of the product: its sums, panel after panel, `[n][width]` (`n` rounded up to whole tiles).
-pub(super) fn multiply<'a, T: Tiles>(
-    x: &Packed<T>,
-    w: &Tensor,
-    block: Block,
-    weights: &mut Lines<T::Number>,
-    chunk: &mut Lines<f32>,
-    sums: &'a mut Lines<f32>,
-) -> &'a mut [f32] {
-    let (tiles, dtype) = (x.tiles, w.dtype());
-    let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-    let stored = |row, columns: Range<usize>| {
-        &w.row(row)[columns.start / block_len * block_bytes..columns.end.div_ceil(block_len) * block_bytes]
-    };
-    let padded_n = block.n.next_multiple_of(tiles.rows());
-    let size = x.panels(block.rows()).map(|(_, width)| width).sum::<usize>() * padded_n;
-    let step = tiles.step(dtype, x.k);
-    let stride = tiles.stride(step);
-    let weights = weights.resize(padded_n * stride);
-    let sums = sums.resize(size);
-    tiles.prepare(true);
-    for k0 in (0..x.k).step_by(tiles.chunk()) {
-        let k_end = x.k.min(k0.saturating_add(tiles.chunk()));
-        let into = if k0 == 0 { &mut *sums } else { chunk.resize(size) };
-        for from in (k0..k_end).step_by(step * T::PER) {
-            let to = k_end.min(from + step * T::PER);
-            let len = T::numbers(to - from);
-            for (row, weights) in (block.n0..block.n0 + block.n).zip(weights.chunks_exact_mut(stride)) {
-                tiles.unpack(dtype, stored(row, from..to), &mut weights[..len]);
-            }
-            // While the tiles are at work, what comes next comes closer, a share with each of them: the weights of the next
-            // step, and a panel's piece before its turn.
-            let (next_n0, next) = match to < x.k {
-                true => (block.n0, to..x.k.min(to + step * T::PER)),
-                false => (block.n0 + block.n, 0..x.k.min(step * T::PER)),
-            };
-            let mut next_rows = next_n0..w.n_rows().min(next_n0 + block.n);
-            let tiles_in_step = x.panels(block.rows()).count() * (padded_n / tiles.rows());
-            let rows_share = block.n.div_ceil(tiles_in_step);
-            let mut into = &mut into[..];
-            let piece = |(panel, width)| (&x.panel(panel)[from / T::PER * width..][..len * width], width);
-            let mut panels = x.panels(block.rows()).map(piece).peekable();
-            while let Some((data, width)) = panels.next() {
-                let next_piece = panels.peek().filter(|_| T::AHEAD).map_or(&[][..], |(piece, _)| piece);
-                let share = next_piece.len().div_ceil(padded_n / tiles.rows()).max(1);
-                let mut shares = next_piece.chunks(share);
-                let (here, rest) = into.split_at_mut(padded_n * width);
-                for (out, weights) in
-                    here.chunks_exact_mut(tiles.rows() * width).zip(weights.chunks_exact(tiles.rows() * stride))
-                {
-                    tiles.kernel().prefetch(shares.next().unwrap_or_default());
-                    for row in next_rows.by_ref().take(rows_share) {
-                        tiles.kernel().prefetch(stored(row, next.clone()));
-                    }
-                    tiles.tile(from == k0, width, len, data, View { data: weights, stride }, out);
-                }
-                into = rest;
-            }
-        }
-        if k0 > 0 {
-            elementwise::add(tiles.kernel(), sums, chunk.as_slice());
-        }
-    }
-    tiles.prepare(false);
-    sums
-}
-
-/// What one panel of a block has come to.
+/// Rows of `x` and rows of weights of one task.
 #[derive(Clone, Copy)]
-pub(super) struct Piece {
-    /// First row of `x`.
-    pub t0: usize,
-    /// Rows of `x`.
-    pub t: usize,
-    /// First row of the weights.
-    pub n0: usize,
-    /// Rows of the weights.
-    pub n: usize,
-    /// Columns of the sums: `t`, rounded up.
-    pub width: usize,
+pub(super) struct TaskSize {
+    rows: usize,
+    w_rows: usize,
 }
 
-/// The panels of a block, each with where its sums begin.
-pub(super) fn pieces<T: Tiles>(x: &Packed<T>, block: Block) -> impl Iterator<Item = (Piece, usize)> {
-    let padded_n = block.n.next_multiple_of(x.tiles.rows());
-    x.panels(block.rows()).scan(0, move |at, (panel, width)| {
-        let begin = *at;
-        *at += padded_n * width;
-        let t0 = panel * x.tiles.width();
-        Some((Piece { t0, t: width.min(x.n - t0), n0: block.n0, n: block.n, width }, begin))
-    })
+impl TaskSize {
+    /// That of products of `x_rows` rows of `x` with groups of so many rows of weights, each of which stands for `n` matrices.
+    /// Fewer rows of weights come first: fewer rows of `x` would have them turned more often.
+    pub(super) fn new<T: Tiles>(
+        tiles: T,
+        x_rows: usize,
+        groups: impl Iterator<Item = usize> + Clone,
+        n: usize,
+    ) -> Self {
+        let wanted = TASKS * rayon::current_num_threads();
+        let width = tiles.shape().1;
+        let (most, least) = tiles.task_w_rows();
+        let [most, least] = [most, least].map(|w_rows| (w_rows / n).next_multiple_of(width));
+        let mut size = TaskSize { rows: TB, w_rows: most };
+        let tasks = |size: TaskSize| {
+            x_rows.div_ceil(size.rows) * groups.clone().map(|w_rows| w_rows.div_ceil(size.w_rows)).sum::<usize>()
+        };
+        while size.w_rows > least && tasks(size) < wanted {
+            size.w_rows -= width;
+        }
+        while size.rows > LEAST_TB && tasks(size) < wanted {
+            size.rows /= 2;
+        }
+        size
+    }
+
+    /// The blocks of the product of `x_rows` rows with `w_rows` rows of weights.
+    pub(super) fn blocks(self, x_rows: usize, w_rows: usize) -> impl Iterator<Item = Block> {
+        (0..x_rows).step_by(self.rows).flat_map(move |t0| {
+            let t = self.rows.min(x_rows - t0);
+            (0..w_rows).step_by(self.w_rows).map(move |n0| Block { t0, t, n0, n: self.w_rows.min(w_rows - n0) })
+        })
+    }
 }
+
+/// A block of the products with some matrices of one shape. `finish` gets every row of `x` with its sums, those of each
+/// matrix.
+pub(super) fn multiply<T: Tiles, const N: usize>(
+    x: &Packed<T>,
+    w: [&Tensor; N],
+    block: Block,
+    scratch: &mut Scratch<T::Number>,
+    mut finish: impl FnMut(usize, [&mut [f32]; N]),
+) {
+    let (tiles, dtype) = (x.tiles, w[0].dtype());
+    let (rows, width) = tiles.shape();
+    let padded_n = block.n.next_multiple_of(width);
+    let chunk = tiles.chunk(dtype, x.k);
+    // Sums of a single chunk are done with as soon as they are computed.
+    let kept_rows = if x.k <= chunk { rows } else { block.t.next_multiple_of(tiles.rows_unit()) };
+    let stride = N * padded_n + 16;
+    let Scratch { panels, rows: turning, sums, .. } = scratch;
+    let sums = sums.resize(kept_rows * stride);
+    for from in (0..x.k).step_by(chunk) {
+        let columns = from..x.k.min(from + chunk);
+        let len = T::numbers(columns.len());
+        let panels = panels.resize(N * padded_n * len);
+        for (w, panels) in w.iter().zip(panels.chunks_exact_mut(padded_n * len)) {
+            turn(tiles, w, block.n0..block.n0 + block.n, columns.clone(), turning, panels);
+        }
+        tiles.prepare(true);
+        for t in (0..block.t).step_by(rows) {
+            let count = rows.min(block.t - t);
+            let sums = &mut sums[if x.k <= chunk { 0 } else { t * stride }..];
+            for (panel, column) in panels.chunks_exact(len * width).zip((0..).step_by(width)) {
+                let out = Place { data: &mut sums[column..], stride };
+                let x = x.rows(block.t0 + t, from);
+                tiles.tile(from == 0, count.next_multiple_of(tiles.rows_unit()), len, x, panel, out);
+            }
+            if columns.end == x.k {
+                for (t, sums) in (block.t0 + t..).zip(sums.chunks_mut(stride)).take(count) {
+                    let mut matrices = sums.chunks_mut(padded_n);
+                    let sums = std::array::from_fn(|_| &mut matrices.next().expect("N of them")[..block.n]);
+                    finish(t, sums);
+                }
+            }
+        }
+        tiles.prepare(false);
+    }
+}
+
+/// Turns columns of some rows of weights into panels. Columns of a panel beyond the last row hold whatever.
+fn turn<T: Tiles>(
+    tiles: T,
+    w: &Tensor,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    turning: &mut Lines<T::Number>,
+    panels: &mut [T::Number],
+) {
+    let (dtype, width) = (w.dtype(), tiles.shape().1);
+    let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
+    let bytes = columns.start / block_len * block_bytes..columns.end / block_len * block_bytes;
+    let (len, numbers) = (T::numbers(columns.len()), columns.len().div_ceil(T::PER));
+    let as_stored = tiles.takes(dtype) && columns.len().is_multiple_of(T::PER);
+    // An odd number of vectors: rows a power of two apart would share their places in the cache.
+    let stride = (len.div_ceil(16) | 1) * 16;
+    let turning = turning.resize(TOGETHER * stride);
+    for (panel, first) in panels.chunks_exact_mut(len * width).zip(rows.clone().step_by(width)) {
+        let last = rows.end.min(first + width);
+        for some in (first..last).step_by(TOGETHER) {
+            let count = TOGETHER.min(last - some);
+            let column = &mut panel[some - first..];
+            if as_stored {
+                let stored = &w.bytes()[some * w.row_bytes() + bytes.start..];
+                transpose_stored(tiles.kernel(), (count, numbers), (stored, w.row_bytes()), (column, width));
+            } else {
+                for (row, numbers) in (some..some + count).zip(turning.chunks_exact_mut(stride)) {
+                    tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..len]);
+                }
+                transpose(tiles.kernel(), (count, numbers), (turning, stride), (column, width));
+            }
+        }
+        panel[numbers * width..].fill(T::Number::default());
+    }
+}
+
+/// Rows of weights that are turned together: the side of the largest square that is turned in registers.
+const TOGETHER: usize = 16;
 
 /// `x . w^T` for several matrices.
 pub(super) fn linear<T: Tiles, const N: usize>(x: &Packed<T>, w: [&Tensor; N]) -> [Rows; N] {
     // Not set to zero first: that would go through all of it once more.
-    let mut out = w.map(|w| Vec::with_capacity(x.n * w.n_rows()));
-    let places: [_; N] = std::array::from_fn(|i| Places::<false> { d: w[i].n_rows(), data: out[i].as_mut_ptr() });
-    products(x, &w.map(|w| [w]), |matrix, piece, [sums]| {
-        // SAFETY: there is room for `n` rows, and pieces of different tasks do not overlap.
-        unsafe { places[matrix].put(x.tiles, piece, sums) };
+    let mut out = w.map(|w| Vec::<f32>::with_capacity(x.n * w.n_rows()));
+    let places: [_; N] = std::array::from_fn(|i| Shared { data: out[i].as_mut_ptr(), stride: w[i].n_rows() });
+    products(x, &w.map(|w| [w]), |matrix, t, n0, [sums]| {
+        // SAFETY: there is room for `n` rows as long as a row of sums, and the part of a row from `n0` on is that of one task.
+        unsafe { places[matrix].at(t, n0).copy_from_nonoverlapping(sums.as_ptr(), sums.len()) };
     });
     std::array::from_fn(|i| {
         let mut data = std::mem::take(&mut out[i]);
@@ -182,93 +187,70 @@ pub(super) fn linear<T: Tiles, const N: usize>(x: &Packed<T>, w: [&Tensor; N]) -
 /// `into += x . w^T`.
 pub(super) fn linear_add<T: Tiles>(x: &Packed<T>, w: &Tensor, into: &mut Rows) {
     assert_eq!((into.n(), into.d()), (x.n, w.n_rows()), "{w:?}: shape of the product");
-    let places = Places::<true> { d: into.d(), data: into.data_mut().as_mut_ptr() };
-    products(x, &[[w]], |_, piece, [sums]| {
-        // SAFETY: there are `n` rows, and pieces of different tasks do not overlap.
-        unsafe { places.put(x.tiles, piece, sums) };
+    let place = Shared { stride: into.d(), data: into.data_mut().as_mut_ptr() };
+    products(x, &[[w]], |_, t, n0, [sums]| {
+        // SAFETY: there are `n` rows as long as a row of sums, and the part of a row from `n0` on is that of one task.
+        let into = unsafe { std::slice::from_raw_parts_mut(place.at(t, n0), sums.len()) };
+        elementwise::add(x.tiles.kernel(), into, sums);
     });
 }
 
 /// `silu(x . gate^T) * (x . up^T)`, packed for the next product.
 pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Packed<T> {
     let mut hidden = Packed::padded(x.tiles, x.n, gate.n_rows());
-    let numbers = T::numbers(hidden.k);
-    let shared = Shared(hidden.data.as_mut_slice().as_mut_ptr());
-    let shared = &shared;
-    products(x, &[[gate, up]], |_, piece, [gate, up]| {
-        let len = piece.n * piece.width;
-        elementwise::silu_mul(x.tiles.kernel(), &mut gate[..len], &up[..len]);
-        let at = piece.t0 * numbers + piece.n0 / T::PER * piece.width;
-        // SAFETY: a panel begins at `t0 * numbers`, and these columns of it (`n0` is a multiple of `PER`) belong to this
-        // piece alone; nobody else touches `hidden` before all are done.
-        let panel = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at), piece.n.div_ceil(T::PER) * piece.width) };
-        x.tiles.convert_columns(piece.width, &gate[..len], panel);
+    let (data, stride) = hidden.as_mut_ptr();
+    let place = Shared { data, stride };
+    products(x, &[[gate, up]], |_, t, n0, [gate, up]| {
+        elementwise::silu_mul(x.tiles.kernel(), gate, up);
+        // SAFETY: there are `n` rows, and the part of a row from `n0` (a multiple of `PER`) on is that of one task.
+        let row = unsafe { std::slice::from_raw_parts_mut(place.at(t, n0 / T::PER), gate.len().div_ceil(T::PER)) };
+        x.tiles.convert(gate, row);
     });
     hidden
 }
 
-/// Computes the products with some groups of matrices, and hands each piece to `finish`: the group, and the sums of its
-/// matrices.
+/// Computes the products with some groups of matrices, and hands each row of each block to `finish`: the group, the row of
+/// `x`, the first row of weights, and the sums of the group's matrices.
 fn products<T: Tiles, const N: usize>(
     x: &Packed<T>,
     groups: &[[&Tensor; N]],
-    finish: impl Fn(usize, Piece, [&mut [f32]; N]) + Sync,
+    finish: impl Fn(usize, usize, usize, [&mut [f32]; N]) + Sync,
 ) {
-    for w in groups.iter().flatten() {
-        assert_eq!(x.k, w.n_cols(), "{w:?} does not fit rows of {}", x.k);
+    assert!(x.k > 0, "rows of no columns");
+    for group in groups {
+        for w in group {
+            assert_eq!(x.k, w.n_cols(), "{w:?} does not fit rows of {}", x.k);
+            assert_eq!(w.n_rows(), group[0].n_rows(), "{w:?}: rows of a group");
+        }
     }
-    let across = groups.iter().map(|group| group[0].n_rows().div_ceil(x.tiles.task_w_rows())).sum();
-    let task_rows = rows_of_a_task(x.n, across);
+    let size = TaskSize::new(x.tiles, x.n, groups.iter().map(|group| group[0].n_rows()), N);
     let tasks: Vec<(usize, Block)> = (groups.iter().enumerate())
-        .flat_map(|(group, w)| blocks(x.tiles, x.n, w[0].n_rows(), task_rows).map(move |block| (group, block)))
+        .flat_map(|(group, w)| size.blocks(x.n, w[0].n_rows()).map(move |block| (group, block)))
         .collect();
     tasks.par_iter().with_max_len(1).for_each(|&(group, block)| {
         T::with_scratch(|scratch| {
-            let Scratch { weights, sums, chunk, .. } = scratch;
-            for (w, sums) in groups[group].iter().zip(sums.iter_mut()) {
-                assert_eq!(w.n_rows(), groups[group][0].n_rows(), "{w:?}: rows of a group");
-                multiply(x, w, block, weights, chunk, sums);
-            }
-            for (piece, begin) in pieces(x, block) {
-                let mut sums = sums.iter_mut();
-                let sums = std::array::from_fn(|_| {
-                    let sums = sums.next().expect("scratch for two products");
-                    &mut sums.as_mut_slice()[begin..][..piece.n * piece.width]
-                });
-                finish(group, piece, sums);
-            }
+            multiply(x, groups[group], block, scratch, |t, sums| finish(group, t, block.n0, sums));
         });
     });
 }
 
-/// A pointer that tasks may share because they write to places of their own.
-struct Shared<N>(*mut N);
-
-// SAFETY: only `swiglu` uses it, in the way that is said there.
-unsafe impl<N: Send> Sync for Shared<N> {}
-
-/// The rows of a product, `d` wide, which tasks fill piece by piece; or, if `ADD`, to which they add.
-struct Places<const ADD: bool> {
-    d: usize,
-    data: *mut f32,
+/// Rows that tasks write to, each to a part of its own.
+struct Shared<N> {
+    data: *mut N,
+    stride: usize,
 }
 
-// SAFETY: nothing but `put` uses the pointer, whose callers promise that no two tasks write to the same place.
-unsafe impl<const ADD: bool> Sync for Places<ADD> {}
+// SAFETY: nothing but `at` gives the pointer away, whose callers say why no two tasks write to the same place.
+unsafe impl<N: Send> Sync for Shared<N> {}
 
-impl<const ADD: bool> Places<ADD> {
-    /// Turns the sums of a piece into rows where they belong.
+impl<N> Shared<N> {
+    /// Where column `n` of row `t` is.
     ///
     /// # Safety
-    /// There is memory for all rows of the piece, which nobody else uses meanwhile; if `ADD`, there are numbers in it.
-    unsafe fn put<T: Tiles>(&self, tiles: T, piece: Piece, sums: &[f32]) {
-        let Piece { t0, t, n0, n, width } = piece;
-        assert!(n0 + n <= self.d);
+    /// There is such a place.
+    unsafe fn at(&self, t: usize, n: usize) -> *mut N {
         // SAFETY: the caller's promise.
-        unsafe {
-            let first = self.data.add(t0 * self.d + n0);
-            transpose_to::<f32, ADD>(tiles.kernel(), (n, t), (sums, width), first, self.d);
-        }
+        unsafe { self.data.add(t * self.stride + n) }
     }
 }
 
@@ -329,6 +311,11 @@ mod tests {
 
     fn to_bf16(v: &[f32]) -> Vec<f32> {
         v.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
+    }
+
+    /// The numbers of packed rows, padding included.
+    fn rows_of<T: Tiles>(x: &Packed<T>) -> Vec<Vec<T::Number>> {
+        (0..x.n).map(|t| x.rows(t, 0).data[..T::numbers(x.k)].to_vec()).collect()
     }
 
     fn same_bits(a: &Rows, b: &[f32]) -> bool {
@@ -415,13 +402,13 @@ mod tests {
             }
             let apart = Packed::new(f32_tiles(kernel), &normed, None);
             let fused = Packed::new(f32_tiles(kernel), &x, Some(Norm { gain: Some(&gain), eps: 1e-5 }));
-            assert_eq!(apart.data.as_slice(), fused.data.as_slice());
+            assert_eq!(rows_of(&apart), rows_of(&fused));
             let [g, u] = linear(&apart, [&gate, &up]);
             assert_eq!([&g, &u], [&first(linear(&apart, [&gate])), &first(linear(&apart, [&up]))]);
             let mut expected = g.clone();
             elementwise::silu_mul(kernel, expected.data_mut(), u.data());
             let hidden = swiglu(&fused, &gate, &up);
-            assert_eq!(hidden.data.as_slice(), Packed::new(f32_tiles(kernel), &expected, None).data.as_slice());
+            assert_eq!(rows_of(&hidden), rows_of(&Packed::new(f32_tiles(kernel), &expected, None)));
             let mut sum = expected.clone();
             linear_add(&fused, &gate, &mut sum);
             assert!(sum.data().iter().zip(expected.data()).zip(g.data()).all(|((sum, a), b)| *sum == a + b));
@@ -443,14 +430,7 @@ mod tests {
                 elementwise::silu_mul(tiles.kernel(), g.data_mut(), u.data());
                 let expected = Packed::new(tiles, &g, None);
                 let found = swiglu(&packed, gate, up);
-                // What stands in the columns beyond the last row does not matter.
-                for t in 0..x.n() {
-                    let of = |x: &Packed<T>| {
-                        let (panel, c) = (t / tiles.width(), t % tiles.width());
-                        x.panel(panel)[c..].iter().step_by(x.width(panel)).copied().collect::<Vec<_>>()
-                    };
-                    assert_eq!(of(&found), of(&expected), "row {t}");
-                }
+                assert_eq!(rows_of(&found), rows_of(&expected));
             }
             for kernel in Kernel::available() {
                 check(F32Tiles { kernel, precision: Precision::Bf16 }, &x, &gate, &up);

@@ -8,10 +8,18 @@ use super::x86;
 /// Columns of weights in a chunk, whose sum is a chain of its own, but on AMX: a multiple of every block length.
 pub(super) const KC: usize = 768;
 
-/// Rows of weights in the largest tile.
-pub(super) const MAX_ROWS: usize = 32;
-/// Width of the largest tile.
-pub(super) const MAX_WIDTH: usize = 32;
+/// Calls a function that is compiled for every number of rows.
+macro_rules! with_rows {
+    ($rows:expr, [$($row:literal)*], $constant:ident => $call:expr) => {
+        match $rows {
+            $($row => {
+                const $constant: usize = $row;
+                $call
+            })*
+            rows => unreachable!("{rows} rows in a tile"),
+        }
+    };
+}
 
 /// An instruction set that the kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +39,6 @@ pub enum Kernel {
 impl Kernel {
     /// All kernels.
     pub const ALL: [Kernel; 5] = [Kernel::Amx, Kernel::Avx512Bf16, Kernel::Avx512, Kernel::Avx2, Kernel::Portable];
-
-    /// Distance of rows of weights, in numbers, at which the f32 tile of AVX-512 has their addresses for free: the sums of
-    /// addresses would take a tenth of its time, on ports that it multiplies with.
-    pub(super) const STRIDE: usize = 272;
 
     /// The best kernel of this machine.
     pub fn detect() -> Self {
@@ -84,84 +88,77 @@ impl Kernel {
         }
     }
 
-    /// Rows of the broadcast operand in a tile.
-    pub(super) fn rows(self) -> usize {
+    /// Rows and columns of the largest tile of a product: as many as leave registers for the operands. More columns need
+    /// fewer loads for each multiplication.
+    pub(super) fn tile_shape(self) -> (usize, usize) {
         match self {
-            Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => 12,
-            Kernel::Avx2 => 6,
-            Kernel::Portable => 4,
+            Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => (8, 48),
+            Kernel::Avx2 => (6, 16),
+            Kernel::Portable => (4, 16),
         }
     }
 
-    /// Numbers of the vector operand in a tile. A tile may also be half as wide.
-    pub(super) fn width(self) -> usize {
+    /// Rows and columns of the largest tile of attention, where columns are keys or numbers of a head: two vectors at the
+    /// most, for heads of 64 and sentences of 25.
+    pub(super) fn attention_shape(self) -> (usize, usize) {
         match self {
-            Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => 32,
-            Kernel::Avx2 | Kernel::Portable => 16,
+            Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => (12, 32),
+            Kernel::Avx2 | Kernel::Portable => self.tile_shape(),
         }
     }
 
-    /// Brings numbers into the second-level cache that will be needed soon.
-    #[inline]
-    pub(super) fn prefetch<T>(self, numbers: &[T]) {
-        #[cfg(target_arch = "x86_64")]
-        for line in numbers.chunks(64 / size_of::<T>()) {
-            x86::prefetch(line.as_ptr().cast());
-        }
-        let _ = numbers;
-    }
-
-    /// `out[r * width + c] += sum over i ascending of w[r * w_stride + i] * x[i * width + c]`, for `rows()` rows `r` and
-    /// `width` columns `c` (`width()` or half of it): one chain of fused multiply-adds that goes on from what is in `out`,
-    /// or from 0 if this is the `first` part of it.
-    pub(super) fn tile(self, first: bool, width: usize, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
-        assert!(width == self.width() || 2 * width == self.width());
-        assert!(len > 0 && out.len() >= self.rows() * width);
-        assert!(x.len() >= len * width);
-        assert!(w.data.len() >= (self.rows() - 1) * w.stride + len);
+    /// The product of rows of `x` with a panel, `[len][width]`: `sum over i ascending of x[r, i] * panel[i * width + c]`, a
+    /// chain of fused multiply-adds from 0. It is what `out` becomes if this is the `first` part of a sum, and is added
+    /// to it otherwise. `rows` and `width` are those of [`Kernel::tile_shape`] or [`Kernel::attention_shape`], the rows at
+    /// the most.
+    pub(super) fn tile(
+        self,
+        first: bool,
+        (rows, width): (usize, usize),
+        len: usize,
+        x: View<'_, f32>,
+        panel: &[f32],
+        out: Place<'_>,
+    ) {
+        assert!(rows > 0 && [self.tile_shape(), self.attention_shape()].iter().any(|s| rows <= s.0 && width == s.1));
+        check(rows, width, len, &x, panel, &out);
         match self {
             // SAFETY: the kernel is available (`Cpu::with_kernel` checked), and the lengths were just checked.
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => unsafe {
                 match width {
-                    32 if w.stride == Kernel::STRIDE => {
-                        x86::tile_avx512::<2, { Kernel::STRIDE }>(first, len, x, w, out)
+                    48 => {
+                        with_rows!(rows, [1 2 3 4 5 6 7 8], R => x86::tile_avx512::<R, 3, 2>(first, len, x, panel, out))
                     }
-                    32 => x86::tile_avx512::<2, 0>(first, len, x, w, out),
-                    _ => x86::tile_avx512::<1, 0>(first, len, x, w, out),
+                    _ => with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], R => {
+                        x86::tile_avx512::<R, 2, 1>(first, len, x, panel, out)
+                    }),
                 }
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe {
-                match width {
-                    16 => x86::tile_avx2::<2>(first, len, x, w, out),
-                    _ => x86::tile_avx2::<1>(first, len, x, w, out),
-                }
+                with_rows!(rows, [1 2 3 4 5 6], R => x86::tile_avx2::<R, 2>(first, len, x, panel, out));
             },
             #[cfg(not(target_arch = "x86_64"))]
             Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 | Kernel::Avx2 => unreachable!("is_available is false"),
-            Kernel::Portable => match width {
-                16 => tile_portable::<16>(first, len, x, w, out),
-                _ => tile_portable::<8>(first, len, x, w, out),
-            },
+            Kernel::Portable => with_rows!(rows, [1 2 3 4], R => tile_portable::<R, 16>(first, len, x, panel, out)),
         }
     }
 
-    /// Rows of weights in a tile of bf16 pairs, where there are instructions for it.
-    pub(super) fn bf16_rows(self) -> Option<usize> {
+    /// Rows and columns of the largest tile of bf16 pairs, where there are instructions for it.
+    pub(super) fn bf16_shape(self) -> Option<(usize, usize)> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Amx => Some(super::amx::ROWS),
-            Kernel::Avx512Bf16 => Some(12),
+            Kernel::Amx => Some(super::amx::SHAPE),
+            Kernel::Avx512Bf16 => Some((8, 48)),
             _ => None,
         }
     }
 
-    /// Columns of bf16 whose sum is a chain of its own. Tiles of AMX add 32 products at a time, so that even the longest
-    /// sum is a short chain.
-    pub(super) fn bf16_chunk(self) -> usize {
-        if self == Kernel::Amx { usize::MAX } else { KC }
+    /// The rows of a tile of bf16 pairs are a multiple of this.
+    pub(super) fn bf16_rows_unit(self) -> usize {
+        if self == Kernel::Amx { 16 } else { 1 }
     }
 
     /// Roundings between a product and the sum that it ends up in, at the most, for a row of `k` columns of bf16.
@@ -178,32 +175,40 @@ impl Kernel {
         let _ = begin;
     }
 
-    /// The same as [`Kernel::tile`] for pairs of bf16: 32 or 16 columns, `len` a multiple of 16. Each sum is a chain of
-    /// fused multiply-adds, the odd number of a pair before the even one; on AMX see there.
-    pub(super) fn tile_bf16(self, first: bool, width: usize, len: usize, x: &[u32], w: View<'_, u32>, out: &mut [f32]) {
-        let rows = self.bf16_rows().expect("a kernel with instructions for bf16");
-        assert!(width == 32 || width == 16);
-        assert!(len > 0 && len.is_multiple_of(16));
-        assert!(out.len() >= rows * width);
-        assert!(x.len() >= len * width);
-        assert!(w.data.len() >= (rows - 1) * w.stride + len);
+    /// The same as [`Kernel::tile`] for pairs of bf16, `len` a multiple of 16: the odd number of a pair is added before the
+    /// even one. On AMX a sum is not a chain from 0 but goes on from what is in `out`; see there.
+    pub(super) fn tile_bf16(
+        self,
+        first: bool,
+        rows: usize,
+        len: usize,
+        x: View<'_, u32>,
+        panel: &[u32],
+        out: Place<'_>,
+    ) {
+        let (most, width) = self.bf16_shape().expect("a kernel with instructions for bf16");
+        assert!(rows > 0 && rows <= most && rows.is_multiple_of(self.bf16_rows_unit()));
+        assert!(len.is_multiple_of(16));
+        check(rows, width, len, &x, panel, &out);
         #[cfg(target_arch = "x86_64")]
         match self {
             // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
-            Kernel::Amx => unsafe {
-                super::amx::tile(first, width, len, x.as_ptr(), (w.data.as_ptr(), w.stride), out.as_mut_ptr());
-            },
+            Kernel::Amx => unsafe { super::amx::tile(first, rows, len, x, panel, out) },
             // SAFETY: as above.
             _ => unsafe {
-                match width {
-                    32 => x86::tile_avx512_bf16::<2>(first, len, x, w, out),
-                    _ => x86::tile_avx512_bf16::<1>(first, len, x, w, out),
-                }
+                with_rows!(rows, [1 2 3 4 5 6 7 8], R => x86::tile_avx512_bf16::<R, 3>(first, len, x, panel, out));
             },
         }
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("{first}: no kernel has instructions for bf16");
     }
+}
+
+/// What every tile needs of its operands.
+fn check<N>(rows: usize, width: usize, len: usize, x: &View<'_, N>, panel: &[N], out: &Place<'_>) {
+    assert!(len > 0 && panel.len() >= len * width);
+    assert!(x.data.len() >= (rows - 1) * x.stride + len);
+    assert!(out.stride >= width && out.data.len() >= (rows - 1) * out.stride + width);
 }
 
 /// Rows of weights that [`Kernel::chains`] takes together.
@@ -324,10 +329,16 @@ impl std::str::FromStr for Kernel {
     }
 }
 
-/// Rows of weights, `stride` numbers apart.
+/// Rows of an operand, `stride` numbers apart.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a, T> {
     pub data: &'a [T],
+    pub stride: usize,
+}
+
+/// Where the sums of a tile are, its rows `stride` numbers apart.
+pub(super) struct Place<'a> {
+    pub data: &'a mut [f32],
     pub stride: usize,
 }
 
@@ -343,24 +354,26 @@ fn is_amd() -> bool {
 }
 
 /// The safe twin of the other tiles, and the kernel of machines that have none of its own.
-fn tile_portable<const W: usize>(first: bool, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
-    let mut sums = [[0f32; W]; 4];
-    if !first {
-        for (sums, out) in sums.iter_mut().zip(out.chunks_exact(W)) {
-            sums.copy_from_slice(out);
-        }
-    }
-    for (i, x) in x.chunks_exact(W).take(len).enumerate() {
-        let x: &[f32; W] = x.try_into().expect("W numbers");
+fn tile_portable<const R: usize, const W: usize>(
+    first: bool,
+    len: usize,
+    x: View<'_, f32>,
+    panel: &[f32],
+    out: Place<'_>,
+) {
+    let mut sums = [[0f32; W]; R];
+    for (i, panel) in panel.as_chunks::<W>().0.iter().enumerate().take(len) {
         for (r, sums) in sums.iter_mut().enumerate() {
-            let w = w.data[r * w.stride + i];
+            let x = x.data[r * x.stride + i];
             for c in 0..W {
-                sums[c] = w.mul_add(x[c], sums[c]);
+                sums[c] = x.mul_add(panel[c], sums[c]);
             }
         }
     }
-    for (out, sums) in out.chunks_exact_mut(W).zip(&sums) {
-        out.copy_from_slice(sums);
+    for (out, sums) in out.data.chunks_mut(out.stride).zip(&sums) {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if first { *sum } else { *out + sum };
+        }
     }
 }
 
@@ -402,64 +415,87 @@ mod tests {
         noise(2 * n, seed).chunks(2).map(|x| half(x[0]) | half(x[1]) << 16).collect()
     }
 
+    /// Numbers that no tile writes.
+    const UNTOUCHED: f32 = 7.25;
+
+    /// A sum in two parts, of rows and into rows with something between them; returns the sums.
+    fn in_parts<N: Copy>(
+        (rows, width): (usize, usize),
+        parts: [std::ops::Range<usize>; 2],
+        (x, x_stride): (&[N], usize),
+        panel: &[N],
+        tile: impl Fn(bool, usize, View<'_, N>, &[N], Place<'_>),
+    ) -> Vec<f32> {
+        let stride = width + 5;
+        let mut out = vec![UNTOUCHED; rows * stride];
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        for (i, part) in parts.enumerate() {
+            let x = View { data: &x[part.start..(rows - 1) * x_stride + part.end], stride: x_stride };
+            let panel = &panel[part.start * width..part.end * width];
+            tile(i == 0, part.len(), x, panel, Place { data: &mut out[..rows * stride - 5], stride });
+        }
+        assert!(out.chunks(stride).all(|row| row[width..] == [UNTOUCHED; 5]));
+        out.chunks(stride).flat_map(|row| row[..width].to_vec()).collect()
+    }
+
     #[test]
     fn pairs_of_bf16_are_chains_too() {
         let even = |pair: u32| f32::from_bits(pair << 16);
         let odd = |pair: u32| f32::from_bits(pair & 0xffff_0000);
+        let chain = |pairs: &[(u32, u32)]| {
+            pairs.iter().fold(0f32, |sum, (x, w)| even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum)))
+        };
         for kernel in Kernel::available() {
-            let Some(rows) = kernel.bf16_rows() else { continue };
-            for (width, len) in [(32, 16), (16, 16), (32, 48), (16, 304), (32, 384)] {
-                let w_stride = len + 16;
-                let (x, w) = (noise_pairs(len * width, 1), noise_pairs(rows * w_stride, 2));
-                let mut out = vec![f32::NAN; rows * width];
-                kernel.prepare_bf16(true);
-                // In two parts that go on one from the other.
-                let cut = len / 32 * 16;
-                for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
-                    let w = View { data: &w[part.start..], stride: w_stride };
-                    kernel.tile_bf16(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
-                }
-                kernel.prepare_bf16(false);
-                for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
-                    let row = &w[r * w_stride..][..len];
-                    let column: Vec<u32> = x[c..].iter().step_by(width).copied().collect();
-                    let chain = || {
-                        column
-                            .iter()
-                            .zip(row)
-                            .fold(0f32, |sum, (x, w)| even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum)))
+            let Some((most, width)) = kernel.bf16_shape() else { continue };
+            for rows in (1..=most).filter(|rows| rows.is_multiple_of(kernel.bf16_rows_unit())) {
+                for (len, cut) in [(16, 16), (48, 16), (304, 160), (384, 384)] {
+                    let x_stride = len + 16;
+                    let (x, panel) = (noise_pairs(rows * x_stride, 1), noise_pairs(len * width, 2));
+                    let tile = |first, len, x: View<'_, u32>, panel: &[u32], out: Place<'_>| {
+                        kernel.prepare_bf16(true);
+                        kernel.tile_bf16(first, rows, len, x, panel, out);
+                        kernel.prepare_bf16(false);
                     };
-                    let expected = match kernel {
-                        #[cfg(target_arch = "x86_64")]
-                        Kernel::Amx => super::super::amx::twin(&column, row),
-                        _ => chain(),
-                    };
-                    assert_eq!(out[r * width + c].to_bits(), expected.to_bits(), "{kernel:?} {width} {len} {r} {c}");
+                    let parts = [0..cut, cut..len];
+                    let found = in_parts((rows, width), parts, (&x, x_stride), &panel, tile);
+                    for (at, found) in found.iter().enumerate() {
+                        let row = &x[at / width * x_stride..][..len];
+                        let column: Vec<u32> = panel[at % width..].iter().step_by(width).copied().collect();
+                        let pairs: Vec<_> = row.iter().copied().zip(column.iter().copied()).collect();
+                        let expected = match kernel {
+                            #[cfg(target_arch = "x86_64")]
+                            Kernel::Amx => super::super::amx::twin(row, &column),
+                            _ if cut < len => chain(&pairs[..cut]) + chain(&pairs[cut..]),
+                            _ => chain(&pairs),
+                        };
+                        assert_eq!(found.to_bits(), expected.to_bits(), "{kernel:?} {rows} {len} {at}");
+                    }
                 }
             }
         }
     }
 
     #[test]
-    fn every_kernel_gives_the_bits_of_a_plain_chain() {
+    fn every_kernel_gives_the_bits_of_plain_chains() {
         for kernel in Kernel::available() {
-            for width in [kernel.width(), kernel.width() / 2] {
-                for len in [1, 2, 3, 17, 64, 300] {
-                    let rows = kernel.rows();
-                    for w_stride in [len + 5, Kernel::STRIDE] {
-                        let (x, w) = (noise(len * width, 1), noise(rows * w_stride + len, 2));
-                        // In one part, and in two that go on.
-                        for cut in [0, len / 3] {
-                            let mut out = vec![f32::NAN; rows * width];
-                            for part in [0..cut, cut..len].into_iter().filter(|part| !part.is_empty()) {
-                                let w = View { data: &w[part.start..], stride: w_stride };
-                                kernel.tile(part.start == 0, width, part.len(), &x[part.start * width..], w, &mut out);
-                            }
-                            for (r, c) in (0..rows).flat_map(|r| (0..width).map(move |c| (r, c))) {
-                                let chain =
-                                    (0..len).fold(0f32, |sum, i| w[r * w_stride + i].mul_add(x[i * width + c], sum));
-                                assert_eq!(out[r * width + c].to_bits(), chain.to_bits(), "{kernel:?} {width} {len}");
-                            }
+            for (most, width) in [kernel.tile_shape(), kernel.attention_shape()] {
+                for rows in 1..=most {
+                    for (len, cut) in [(1, 1), (2, 1), (3, 3), (17, 8), (64, 64), (301, 100)] {
+                        let x_stride = len + 5;
+                        let (x, panel) = (noise(rows * x_stride, 1), noise(len * width, 2));
+                        let tile = |first, len, x: View<'_, f32>, panel: &[f32], out: Place<'_>| {
+                            kernel.tile(first, (rows, width), len, x, panel, out);
+                        };
+                        let parts = [0..cut, cut..len];
+                        let found = in_parts((rows, width), parts.clone(), (&x, x_stride), &panel, tile);
+                        for (at, found) in found.iter().enumerate() {
+                            let (row, column) = (&x[at / width * x_stride..], &panel[at % width..]);
+                            let chain = |part: std::ops::Range<usize>| {
+                                part.fold(0f32, |sum, i| row[i].mul_add(column[i * width], sum))
+                            };
+                            let [first, second] = parts.clone().map(chain);
+                            let expected = if cut < len { first + second } else { first };
+                            assert_eq!(found.to_bits(), expected.to_bits(), "{kernel:?} {rows}x{width} {len} {at}");
                         }
                     }
                 }

@@ -1,91 +1,73 @@
-//! Rows side by side in panels, as the tiles of a product meet them: `[panel][k][width]`.
+//! Rows as the tiles of a product meet them: converted, one after the other, `[row][column]`.
 
-use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use super::elementwise;
-use super::tiles::{Lines, Tiles};
-use super::transpose::transpose;
+use super::kernel::View;
+use super::tiles::{LINE, Lines, Tiles};
 use crate::{Norm, Rows};
 
-/// Rows side by side in panels. The last panel is as wide as it must be: a full or a half width.
+/// Converted rows, each beginning with a cache line.
 pub(super) struct Packed<T: Tiles> {
     pub n: usize,
     pub k: usize,
     pub tiles: T,
-    pub data: Lines<T::Number>,
+    data: Lines<T::Number>,
+    stride: usize,
 }
 
+/// Rows that a thread converts at least.
+const ROWS: usize = 16;
+
 impl<T: Tiles> Packed<T> {
-    /// Room for rows, which holds whatever.
+    /// Room for rows, which holds whatever; padded to the rows of the largest tile, whose values do not matter.
     fn room(tiles: T, n: usize, k: usize) -> Self {
-        let (width, last) = (tiles.width(), n % tiles.width());
-        let padded = n / width * width + if last == 0 { 0 } else { width >> (last <= width / 2) as u32 };
+        let line = LINE / size_of::<T::Number>();
+        // An odd number of lines: rows a power of two apart would share their places in the cache.
+        let stride = (T::numbers(k).div_ceil(line) | 1) * line;
         let mut data = spare::<T>().pop().unwrap_or_default();
-        data.resize(padded * T::numbers(k));
-        Packed { n, k, tiles, data }
+        data.resize(n.next_multiple_of(tiles.rows_unit()) * stride);
+        Packed { n, k, tiles, data, stride }
     }
 
-    /// Room for rows of which all columns but the padding will be written.
+    /// Rows of which all columns but the padding will be written, by [`Packed::columns`].
     pub(super) fn padded(tiles: T, n: usize, k: usize) -> Self {
         let mut packed = Packed::room(tiles, n, k);
-        let (numbers, columns) = (T::numbers(k), k.div_ceil(T::PER));
-        if columns < numbers {
-            for panel in packed.data.as_mut_slice().chunks_mut(tiles.width() * numbers) {
-                let width = panel.len() / numbers;
-                panel[columns * width..].fill(T::Number::default());
-            }
+        for row in packed.data.as_mut_slice().chunks_exact_mut(packed.stride) {
+            row[k.div_ceil(T::PER)..T::numbers(k)].fill(T::Number::default());
         }
         packed
     }
 
     /// Packs rows, after a norm if one is given.
     pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
-        let (k, width, numbers) = (x.d(), tiles.width(), T::numbers(x.d()));
+        let (k, numbers) = (x.d(), T::numbers(x.d()));
         let mut packed = Packed::room(tiles, x.n(), k);
-        packed.data.as_mut_slice().par_chunks_mut((width * numbers).max(1)).enumerate().for_each(|(panel, data)| {
-            let rows = &x.data()[panel * width * k..];
-            let rows = rows[..rows.len().min(width * k)].chunks_exact(k);
-            let (count, width) = (rows.len(), data.len() / numbers);
-            if count < width {
-                data.fill(T::Number::default());
+        let rows = packed.data.as_mut_slice().par_chunks_exact_mut(packed.stride);
+        rows.take(x.n()).enumerate().with_min_len(ROWS).for_each(|(row, packed)| {
+            let packed = &mut packed[..numbers];
+            match norm {
+                Some(Norm { gain, eps }) => T::with_scratch(|scratch| {
+                    let normed = scratch.normed.resize(k);
+                    elementwise::rms_norm(tiles.kernel(), x.row(row), gain, eps, normed);
+                    tiles.convert(normed, packed);
+                }),
+                None => tiles.convert(x.row(row), packed),
             }
-            T::with_scratch(|scratch| {
-                let normed = scratch.normed.resize(k);
-                let converted = scratch.numbers.resize(count * numbers);
-                for (row, converted) in rows.zip(converted.chunks_exact_mut(numbers)) {
-                    match norm {
-                        Some(Norm { gain, eps }) => {
-                            elementwise::rms_norm(tiles.kernel(), row, gain, eps, normed);
-                            tiles.convert(normed, converted);
-                        }
-                        None => tiles.convert(row, converted),
-                    }
-                }
-                transpose(tiles.kernel(), (count, numbers), (converted, numbers), (data, width));
-            });
         });
         packed
     }
 
-    /// Width of a panel.
-    pub(super) fn width(&self, panel: usize) -> usize {
-        let width = self.tiles.width();
-        if self.n - panel * width <= width / 2 { width / 2 } else { width }
+    /// Rows from `t` on, from a column on.
+    pub(super) fn rows(&self, t: usize, column: usize) -> View<'_, T::Number> {
+        View { data: &self.data.as_slice()[t * self.stride + column / T::PER..], stride: self.stride }
     }
 
-    /// The panels of the rows `t`, each with its width.
-    pub(super) fn panels(&self, t: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
-        let width = self.tiles.width();
-        (t.start / width..t.end.div_ceil(width)).map(|panel| (panel, self.width(panel)))
-    }
-
-    /// The numbers of a panel.
-    pub(super) fn panel(&self, panel: usize) -> &[T::Number] {
-        let numbers = T::numbers(self.k);
-        &self.data.as_slice()[panel * self.tiles.width() * numbers..][..self.width(panel) * numbers]
+    /// Numbers of a row from some column on, to write to: the pointer to the first and the distance of rows.
+    pub(super) fn as_mut_ptr(&mut self) -> (*mut T::Number, usize) {
+        (self.data.as_mut_slice().as_mut_ptr(), self.stride)
     }
 }
 

@@ -8,12 +8,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Precision;
-use super::bounds::{Feature, PieceBounds, RowBounds, WeightNorms, glance, threshold_of};
+use super::bounds::{Feature, Glance, LOOKED_AT, RowBound, RowBounds, WeightNorms, glance, threshold_of};
 use super::encode::{Active, gather, tasks};
-use super::gemm::{self, Piece};
+use super::gemm;
 use super::kernel::{KC, Kernel, Scattered, TOGETHER, chained_depth};
 use super::packed::Packed;
-use super::tiles::{Scratch, Tiles, unpack_f32};
+use super::tiles::{Tiles, unpack_f32};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
 
 /// Rows whose candidates a thread computes at a time.
@@ -31,22 +31,15 @@ pub(super) fn encode<T: Tiles>(tiles: T, x: &Rows, w: &Tensor, norms: &WeightNor
         .with_max_len(1)
         .map(|(rows, blocks)| {
             let mut possible = Possible::new(rows, spec.select);
-            T::with_scratch(|Scratch { weights, sums: [sums, _], chunk, .. }| {
-                let mut features = Vec::new();
+            T::with_scratch(|scratch| {
                 for block in blocks {
-                    gemm::multiply(&packed, w, block, weights, chunk, sums);
-                    features.clear();
-                    features.extend((block.n0..block.n0 + block.n).map(|id| Feature::new(id, norms, spec)));
-                    for (piece, begin) in gemm::pieces(&packed, block) {
-                        possible.take(
-                            kernel,
-                            piece,
-                            &sums.as_slice()[begin..],
-                            &features,
-                            bounds.of(piece),
-                            spec.select,
-                        );
-                    }
+                    let features = (block.n0..block.n0 + block.n).map(|id| Feature::new(id, norms, spec));
+                    let features: Vec<Feature> = features.collect();
+                    let glances: Vec<Glance> = features.chunks(LOOKED_AT).map(Glance::new).collect();
+                    gemm::multiply(&packed, [w], block, scratch, |row, [dots]| {
+                        possible.take(kernel, (row, bounds.of(row)), dots, block.n0, &features, &glances);
+                    });
+                    possible.forget_if_many(spec.select);
                 }
             });
             possible.finish(spec.select)
@@ -123,14 +116,12 @@ struct Possible {
     floors: Vec<f32>,
     /// Number of candidates from which on they are gone through for what is no longer possible.
     limit: usize,
-    /// By feature, which rows of a piece are worth a closer look.
-    glances: Vec<u32>,
 }
 
 impl Possible {
     fn new(rows: std::ops::Range<usize>, select: Select<'_>) -> Self {
         let (floors, candidates) = (vec![0.0; rows.len()], Vec::new());
-        let mut possible = Possible { rows, candidates, floors, limit: usize::MAX, glances: Vec::new() };
+        let mut possible = Possible { rows, candidates, floors, limit: usize::MAX };
         if let Select::TopK(k) = select {
             possible.limit = possible.enough(k);
         }
@@ -141,34 +132,41 @@ impl Possible {
         k.saturating_add(16).saturating_mul(2 * self.rows.len())
     }
 
-    /// Dot products of the first pass of a piece, `[n][width]`, with the features that they belong to.
+    /// Dot products of the first pass of a row with the features from `n0` on.
     fn take(
         &mut self,
         kernel: Kernel,
-        piece: Piece,
+        (row, bound): (usize, RowBound),
         dots: &[f32],
+        n0: usize,
         features: &[Feature],
-        mut rows: PieceBounds,
-        select: Select<'_>,
+        glances: &[Glance],
     ) {
-        let first = piece.t0 - self.rows.start;
-        rows.floor[..piece.t].copy_from_slice(&self.floors[first..][..piece.t]);
-        self.glances.resize(features.len(), 0);
-        let dots = &dots[..features.len() * piece.width];
-        glance(kernel, dots, features, &rows, &mut self.glances);
-        for (at, (feature, &glance)) in features.iter().zip(&self.glances).enumerate() {
-            // Columns beyond the last row are no rows.
-            let mut left = glance & (u32::MAX >> (32 - piece.t));
+        let floor = self.floors[row - self.rows.start];
+        for (some, (dots, some_glance)) in dots.chunks(LOOKED_AT).zip(glances).enumerate() {
+            let mut padded = [0f32; LOOKED_AT];
+            let whole = dots.try_into().unwrap_or_else(|_| {
+                padded[..dots.len()].copy_from_slice(dots);
+                &padded
+            });
+            let mut left = 0;
+            glance(kernel, whole, some_glance, bound, floor, &mut left);
+            // Numbers beyond the last are no features.
+            left &= u32::MAX >> (LOOKED_AT - dots.len());
             while left != 0 {
-                let column = left.trailing_zeros() as usize;
+                let i = left.trailing_zeros() as usize;
                 left &= left - 1;
-                let (lower, upper) = feature.bounds(dots[at * piece.width + column], &rows, column);
-                if (upper > feature.threshold) & (upper >= rows.floor[column]) {
-                    let (row, id) = ((piece.t0 + column) as u32, (piece.n0 + at) as u32);
-                    self.candidates.push(Candidate { row, id, lower, upper });
+                let at = some * LOOKED_AT + i;
+                let feature = &features[at];
+                let (lower, upper) = feature.bounds(dots[i], bound);
+                if (upper > feature.threshold) & (upper >= floor) {
+                    self.candidates.push(Candidate { row: row as u32, id: (n0 + at) as u32, lower, upper });
                 }
             }
         }
+    }
+
+    fn forget_if_many(&mut self, select: Select<'_>) {
         if let Select::TopK(k) = select
             && self.candidates.len() > self.limit
         {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use half::f16;
 
 use super::Precision;
-use super::kernel::{KC, Kernel, View, vectorized};
+use super::kernel::{KC, Kernel, Place, View, vectorized};
 use super::transpose::Word;
 use crate::Dtype;
 
@@ -20,44 +20,37 @@ pub(super) trait Tiles: Copy + Sync {
     const PER: usize;
     /// Rows are padded with zeros to a multiple of this many numbers.
     const PAD: usize;
-    /// Whether a panel's piece is worth asking for before its turn: where tiles are loaded faster than the cache gives
-    /// them, asking takes from what it can give.
-    const AHEAD: bool;
 
     /// The kernel that everything but the tile itself runs on.
     fn kernel(self) -> Kernel;
-    /// Rows of weights in a tile.
-    fn rows(self) -> usize;
-    /// Rows of weights that one task computes: a whole number of tiles, whose sums stay in the second-level cache.
-    fn task_w_rows(self) -> usize;
-    /// Rows of `x` in a tile; it may also be half of them.
-    fn width(self) -> usize;
-    /// Columns of weights in a chunk, or more than there are: a whole number of steps.
-    fn chunk(self) -> usize;
-    /// Numbers of a row of `k` weights that are unpacked at a time: all of them, or whole blocks of the stored type and a
-    /// divisor of those in a chunk; so few that a panel of `x` stays in the first-level cache with them.
-    fn step(self, stored: Dtype, k: usize) -> usize;
-    /// Distance of unpacked rows of `step` numbers. Rows a power of two apart would share their places in the cache.
-    fn stride(self, step: usize) -> usize {
-        step + 16
+    /// Rows of `x` and rows of weights in the largest tile.
+    fn shape(self) -> (usize, usize);
+    /// A tile may have fewer rows of `x`, but a multiple of this.
+    fn rows_unit(self) -> usize {
+        1
     }
+    /// Rows of weights that one task computes, at the most and at the least: so many that their panels stay in the second-level
+    /// cache, and that `x` is not fetched from beyond it more often than it can be.
+    fn task_w_rows(self) -> (usize, usize);
+    /// Columns of `k` weights that panels hold at a time: whole blocks of the stored type. Where sums are chains, each of
+    /// these is one.
+    fn chunk(self, stored: Dtype, k: usize) -> usize;
     /// A row of `x`; what is beyond it in `numbers` is set to zero.
     fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
-    /// Columns of `x` side by side, `[n, width]`, as they stand in a panel: `n` divided by `PER`, rounded up, times `width`
-    /// numbers.
-    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [Self::Number]);
+    /// Whether stored weights, an even number of columns, are numbers as they are.
+    fn takes(self, stored: Dtype) -> bool;
     /// A piece of a stored row of weights; what is beyond it in `numbers` is set to zero.
     fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [Self::Number]);
-    /// `out[r, c] += sum over i of w[r, i] * x[i, c]` for `rows()` rows of `w` and `width` columns of `x`; instead of what
-    /// is in `out`, zero is where the `first` part of a chunk begins.
+    /// `out[r, c] += sum over i of x[r, i] * panel[i, c]` for `rows` rows of `x` and as many columns as a tile has; `out` need
+    /// not hold anything for the `first` part of a sum.
     fn tile(
         self,
         first: bool,
-        width: usize,
+        rows: usize,
         len: usize,
-        x: &[Self::Number],
-        w: View<'_, Self::Number>,
-        out: &mut [f32],
+        x: View<'_, Self::Number>,
+        panel: &[Self::Number],
+        out: Place<'_>,
     );
     /// Called on a thread before and after a batch of tiles.
     fn prepare(self, _begin: bool) {}
@@ -75,20 +68,18 @@ pub(super) trait Tiles: Copy + Sync {
 /// Memory that a thread keeps between tasks: fresh memory would cost page faults.
 #[derive(Default)]
 pub(super) struct Scratch<N> {
-    /// Unpacked weights, `[rows, step]`.
-    pub weights: Lines<N>,
-    /// Sums of up to two products.
-    pub sums: [Lines<f32>; 2],
-    /// Sums of a chunk that are still to be added to others.
-    pub chunk: Lines<f32>,
+    /// Weights, `[panel][columns][width]`.
+    pub panels: Lines<N>,
+    /// Rows of weights on their way into a panel.
+    pub rows: Lines<N>,
+    /// Rows of sums.
+    pub sums: Lines<f32>,
     /// A row of `x` after its norm.
     pub normed: Lines<f32>,
-    /// Rows of `x` to be packed.
-    pub numbers: Lines<N>,
 }
 
 /// Bytes of a cache line: a vector or a row of a tile that lies across two of them takes twice as long to load.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Numbers that begin with a cache line.
 #[derive(Default)]
@@ -134,34 +125,25 @@ impl Tiles for F32Tiles {
     type Number = f32;
     const PER: usize = 1;
     const PAD: usize = 1;
-    const AHEAD: bool = true;
 
     fn kernel(self) -> Kernel {
         self.kernel
     }
 
-    fn rows(self) -> usize {
-        self.kernel.rows()
+    fn shape(self) -> (usize, usize) {
+        self.kernel.tile_shape()
     }
 
-    fn task_w_rows(self) -> usize {
-        96
+    fn task_w_rows(self) -> (usize, usize) {
+        if self.shape().1 == 48 { (192, 48) } else { (96, 48) }
     }
 
-    fn width(self) -> usize {
-        self.kernel.width()
-    }
-
-    fn chunk(self) -> usize {
+    fn chunk(self, _stored: Dtype, _k: usize) -> usize {
         KC
     }
 
-    fn step(self, stored: Dtype, _k: usize) -> usize {
-        if 192 % stored.block_len() == 0 { 192 } else { 256 }
-    }
-
-    fn stride(self, _step: usize) -> usize {
-        Kernel::STRIDE
+    fn takes(self, stored: Dtype) -> bool {
+        stored == Dtype::F32 && self.precision == Precision::F32 && cfg!(target_endian = "little")
     }
 
     fn convert(self, row: &[f32], numbers: &mut [f32]) {
@@ -169,14 +151,7 @@ impl Tiles for F32Tiles {
         numbers.copy_from_slice(row);
         rest.fill(0.0);
         if self.precision == Precision::Bf16 {
-            round_and_swap(self.kernel, 1, numbers);
-        }
-    }
-
-    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [f32]) {
-        numbers.copy_from_slice(columns);
-        if self.precision == Precision::Bf16 {
-            round_and_swap(self.kernel, width, numbers);
+            round_and_swap(self.kernel, numbers);
         }
     }
 
@@ -186,14 +161,14 @@ impl Tiles for F32Tiles {
         rest.fill(0.0);
         if self.precision == Precision::Bf16 {
             unpack_f32(self.kernel, dtype, src, Precision::F32, numbers);
-            round_and_swap(self.kernel, 1, numbers);
+            round_and_swap(self.kernel, numbers);
         } else {
             unpack_f32(self.kernel, dtype, src, self.precision, numbers);
         }
     }
 
-    fn tile(self, first: bool, width: usize, len: usize, x: &[f32], w: View<'_, f32>, out: &mut [f32]) {
-        self.kernel.tile(first, width, len, x, w, out);
+    fn tile(self, first: bool, rows: usize, len: usize, x: View<'_, f32>, panel: &[f32], out: Place<'_>) {
+        self.kernel.tile(first, (rows, self.shape().1), len, x, panel, out);
     }
 
     fn spare() -> &'static Mutex<Vec<Lines<f32>>> {
@@ -216,7 +191,7 @@ pub(super) struct Bf16Tiles {
 impl Bf16Tiles {
     /// None where the kernel has no such instruction.
     pub(super) fn new(kernel: Kernel) -> Option<Self> {
-        kernel.bf16_rows().map(|_| Bf16Tiles { kernel })
+        kernel.bf16_shape().map(|_| Bf16Tiles { kernel })
     }
 }
 
@@ -224,36 +199,36 @@ impl Tiles for Bf16Tiles {
     type Number = u32;
     const PER: usize = 2;
     const PAD: usize = 16;
-    const AHEAD: bool = false;
 
     fn kernel(self) -> Kernel {
         self.kernel
     }
 
-    fn rows(self) -> usize {
-        self.kernel.bf16_rows().expect("checked by `new`")
+    fn shape(self) -> (usize, usize) {
+        self.kernel.bf16_shape().expect("checked by `new`")
     }
 
-    fn task_w_rows(self) -> usize {
-        // Tiles of AMX are so fast that fetching `x` from beyond the cache for fewer takes as long as they do.
-        if self.kernel == Kernel::Amx { 192 } else { 96 }
+    fn rows_unit(self) -> usize {
+        self.kernel.bf16_rows_unit()
     }
 
-    fn width(self) -> usize {
-        32
+    fn task_w_rows(self) -> (usize, usize) {
+        (192, 96)
     }
 
-    fn chunk(self) -> usize {
-        self.kernel.bf16_chunk()
-    }
-
-    fn step(self, stored: Dtype, k: usize) -> usize {
-        match k {
-            // Sums that begin and end in one step need not be loaded, which is worth more than room in the cache.
-            ..=576 if self.kernel == Kernel::Amx => Self::numbers(k),
-            _ if 384 % stored.block_len() == 0 => 192,
-            _ => 128,
+    fn chunk(self, stored: Dtype, k: usize) -> usize {
+        match self.kernel {
+            // Tiles of AMX go on from their sums: a chunk is what stays in the first-level cache of `x`. But sums that begin
+            // and end in one need not be loaded, which is worth more.
+            Kernel::Amx if k <= 576 => 576usize.next_multiple_of(stored.block_len()),
+            Kernel::Amx if 384 % stored.block_len() == 0 => 384,
+            Kernel::Amx => 256,
+            _ => KC,
         }
+    }
+
+    fn takes(self, stored: Dtype) -> bool {
+        stored == Dtype::Bf16 && cfg!(target_endian = "little")
     }
 
     fn convert(self, row: &[f32], numbers: &mut [u32]) {
@@ -261,24 +236,16 @@ impl Tiles for Bf16Tiles {
         numbers[row.len().div_ceil(2)..].fill(0);
     }
 
-    fn convert_columns(self, width: usize, columns: &[f32], numbers: &mut [u32]) {
-        pair_columns(self.kernel, width, columns, numbers);
-    }
-
     fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [u32]) {
         let n = src.len() / dtype.block_bytes() * dtype.block_len();
-        if dtype == Dtype::Bf16 && n.is_multiple_of(2) {
-            copy_pairs(self.kernel, src, numbers);
-        } else {
-            let mut wide = [0f32; KC];
-            unpack_f32(self.kernel, dtype, src, Precision::F32, &mut wide[..n]);
-            round_pairs(self.kernel, &wide[..n], numbers);
-        }
+        let mut wide = [0f32; KC];
+        unpack_f32(self.kernel, dtype, src, Precision::F32, &mut wide[..n]);
+        round_pairs(self.kernel, &wide[..n], numbers);
         numbers[n.div_ceil(2)..].fill(0);
     }
 
-    fn tile(self, first: bool, width: usize, len: usize, x: &[u32], w: View<'_, u32>, out: &mut [f32]) {
-        self.kernel.tile_bf16(first, width, len, x, w, out);
+    fn tile(self, first: bool, rows: usize, len: usize, x: View<'_, u32>, panel: &[u32], out: Place<'_>) {
+        self.kernel.tile_bf16(first, rows, len, x, panel, out);
     }
 
     fn prepare(self, begin: bool) {
@@ -307,41 +274,14 @@ pub(super) fn round_to_bf16(x: f32) -> f32 {
 }
 
 vectorized! {
-    /// Rounds to bf16, and exchanges the numbers of each pair of rows of `width`, the last row apart where it has no
-    /// partner: the instructions for pairs add the odd column before the even one, and so does every kernel.
-    fn round_and_swap(width: usize, numbers: &mut [f32]) {
-        if width == 1 {
-            let (pairs, rest) = numbers.as_chunks_mut::<2>();
-            for pair in pairs {
-                *pair = [round_to_bf16(pair[1]), round_to_bf16(pair[0])];
-            }
-            rest.iter_mut().for_each(|x| *x = round_to_bf16(*x));
-        } else {
-            for pair in numbers.chunks_mut(2 * width) {
-                let (even, odd) = pair.split_at_mut(width);
-                if odd.is_empty() {
-                    even.iter_mut().for_each(|x| *x = round_to_bf16(*x));
-                }
-                for (even, odd) in even.iter_mut().zip(odd) {
-                    (*even, *odd) = (round_to_bf16(*odd), round_to_bf16(*even));
-                }
-            }
+    /// Rounds to bf16, and exchanges the numbers of each pair, but the last where it has no partner: the instructions for
+    /// pairs add the odd column before the even one, and so does every kernel.
+    fn round_and_swap(numbers: &mut [f32]) {
+        let (pairs, rest) = numbers.as_chunks_mut::<2>();
+        for pair in pairs {
+            *pair = [round_to_bf16(pair[1]), round_to_bf16(pair[0])];
         }
-    }
-}
-
-vectorized! {
-    /// Rows of `width` to rows of pairs, each of two of them.
-    fn pair_columns(width: usize, columns: &[f32], pairs: &mut [u32]) {
-        for (pairs, columns) in pairs.chunks_exact_mut(width).zip(columns.chunks(2 * width)) {
-            let (even, odd) = columns.split_at(width);
-            for (pair, even) in pairs.iter_mut().zip(even) {
-                *pair = round_to_bf16(*even).to_bits() >> 16;
-            }
-            for (pair, odd) in pairs.iter_mut().zip(odd) {
-                *pair |= round_to_bf16(*odd).to_bits() & 0xffff_0000;
-            }
-        }
+        rest.iter_mut().for_each(|x| *x = round_to_bf16(*x));
     }
 }
 
@@ -362,15 +302,6 @@ fn to_pairs(row: &[f32], pairs: &mut [u32]) {
 vectorized! {
     fn round_pairs(row: &[f32], pairs: &mut [u32]) {
         to_pairs(row, pairs);
-    }
-}
-
-vectorized! {
-    /// Stored bf16 as pairs. Subnormal ones stay: the instructions take them for zero.
-    fn copy_pairs(src: &[u8], pairs: &mut [u32]) {
-        for (pair, bytes) in pairs.iter_mut().zip(src.chunks_exact(4)) {
-            *pair = u32::from_le_bytes(bytes.try_into().expect("four bytes"));
-        }
     }
 }
 
@@ -399,34 +330,6 @@ mod tests {
             let expected = if exact.is_subnormal() { 0.0f32.copysign(exact) } else { exact };
             let rounded = round_to_bf16(x);
             assert!(rounded.to_bits() == expected.to_bits() || (x.is_nan() && rounded.is_nan()), "{x}");
-        }
-    }
-
-    #[test]
-    fn columns_become_what_their_rows_become() {
-        let (n, width) = (7, 16);
-        let rows: Vec<f32> = (0..n * width).map(|i| (i * 37 % 101) as f32 * 0.731 - 30.0).collect();
-        let columns: Vec<f32> = (0..n * width).map(|i| rows[i % width * n + i / width]).collect();
-        fn check<T: Tiles>(tiles: T, n: usize, width: usize, rows: &[f32], columns: &[f32])
-        where
-            T::Number: PartialEq + std::fmt::Debug,
-        {
-            let numbers = n.div_ceil(T::PER);
-            let mut panel = vec![T::Number::default(); numbers * width];
-            tiles.convert_columns(width, columns, &mut panel);
-            for (c, row) in rows.chunks_exact(n).enumerate() {
-                let mut expected = vec![T::Number::default(); T::numbers(n)];
-                tiles.convert(row, &mut expected);
-                let found: Vec<_> = panel[c..].iter().step_by(width).copied().collect();
-                assert_eq!(found, expected[..numbers]);
-            }
-        }
-        for kernel in Kernel::available() {
-            check(F32Tiles { kernel, precision: Precision::F32 }, n, width, &rows, &columns);
-            check(F32Tiles { kernel, precision: Precision::Bf16 }, n, width, &rows, &columns);
-            if let Some(tiles) = Bf16Tiles::new(kernel) {
-                check(tiles, n, width, &rows, &columns);
-            }
         }
     }
 
