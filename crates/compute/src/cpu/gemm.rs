@@ -197,16 +197,13 @@ pub(super) fn linear_add<T: Tiles>(x: &Packed<T>, w: &Tensor, into: &mut Rows) {
 
 /// `silu(x . gate^T) * (x . up^T)`, packed for the next product.
 pub(super) fn swiglu<T: Tiles>(x: &Packed<T>, gate: &Tensor, up: &Tensor) -> Packed<T> {
-    let mut hidden = Packed::padded(x.tiles, x.n, gate.n_rows());
-    let (data, stride) = hidden.as_mut_ptr();
-    let place = Shared { data, stride };
-    products(x, &[[gate, up]], |_, t, n0, [gate, up]| {
-        elementwise::silu_mul(x.tiles.kernel(), gate, up);
-        // SAFETY: there are `n` rows, and the part of a row from `n0` (a multiple of `PER`) on is that of one task.
-        let row = unsafe { std::slice::from_raw_parts_mut(place.at(t, n0 / T::PER), gate.len().div_ceil(T::PER)) };
-        x.tiles.convert(gate, row);
-    });
-    hidden
+    Packed::filled(x.tiles, x.n, gate.n_rows(), |place| {
+        products(x, &[[gate, up]], |_, t, n0, [gate, up]| {
+            elementwise::silu_mul(x.tiles.kernel(), gate, up);
+            // SAFETY: there are `n` rows as long as a row of sums, and the part of a row from `n0` on is that of one task.
+            unsafe { place.put(t, n0, gate) };
+        });
+    })
 }
 
 /// Computes the products with some groups of matrices, and hands each row of each block to `finish`: the group, the row of
@@ -235,20 +232,20 @@ fn products<T: Tiles, const N: usize>(
 }
 
 /// Rows that tasks write to, each to a part of its own.
-struct Shared<N> {
-    data: *mut N,
+struct Shared {
+    data: *mut f32,
     stride: usize,
 }
 
 // SAFETY: nothing but `at` gives the pointer away, whose callers say why no two tasks write to the same place.
-unsafe impl<N: Send> Sync for Shared<N> {}
+unsafe impl Sync for Shared {}
 
-impl<N> Shared<N> {
+impl Shared {
     /// Where column `n` of row `t` is.
     ///
     /// # Safety
     /// There is such a place.
-    unsafe fn at(&self, t: usize, n: usize) -> *mut N {
+    unsafe fn at(&self, t: usize, n: usize) -> *mut f32 {
         // SAFETY: the caller's promise.
         unsafe { self.data.add(t * self.stride + n) }
     }
@@ -315,7 +312,9 @@ mod tests {
 
     /// The numbers of packed rows, padding included.
     fn rows_of<T: Tiles>(x: &Packed<T>) -> Vec<Vec<T::Number>> {
-        (0..x.n).map(|t| x.rows(t, 0).data[..T::numbers(x.k)].to_vec()).collect()
+        let numbers = |columns: usize| T::numbers(columns.min(x.k));
+        let part = |t, first: usize| x.rows(t, first).data[..numbers(T::PART.min(x.k - first))].iter().copied();
+        (0..x.n).map(|t| (0..x.k).step_by(T::PART).flat_map(|first| part(t, first)).collect()).collect()
     }
 
     fn same_bits(a: &Rows, b: &[f32]) -> bool {

@@ -1,4 +1,6 @@
-//! Rows as the tiles of a product meet them: converted, one after the other, `[row][column]`.
+//! Rows as the tiles of a product meet them: converted, one after the other, `[part][row][column]`.
+
+#![allow(unsafe_code)]
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -6,68 +8,99 @@ use rayon::prelude::*;
 
 use super::elementwise;
 use super::kernel::View;
-use super::tiles::{LINE, Lines, Tiles};
+use super::tiles::{Lines, Tiles};
 use crate::{Norm, Rows};
 
-/// Converted rows, each beginning with a cache line.
+/// Converted rows, cut into parts of so many columns as a tile takes, each beginning with a cache line.
 pub(super) struct Packed<T: Tiles> {
     pub n: usize,
     pub k: usize,
     pub tiles: T,
     data: Lines<T::Number>,
+    shape: Shape,
+}
+
+/// Where numbers are.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Rows of a part.
+    rows: usize,
+    /// Numbers from one row of a part to the next.
     stride: usize,
+}
+
+impl Shape {
+    fn at<T: Tiles>(self, t: usize, column: usize) -> usize {
+        (column / T::PART * self.rows + t) * self.stride + column % T::PART / T::PER
+    }
 }
 
 /// Rows that a thread converts at least.
 const ROWS: usize = 16;
 
 impl<T: Tiles> Packed<T> {
-    /// Room for rows, which holds whatever; padded to the rows of the largest tile, whose values do not matter.
-    fn room(tiles: T, n: usize, k: usize) -> Self {
-        let line = LINE / size_of::<T::Number>();
-        // An odd number of lines: rows a power of two apart would share their places in the cache.
-        let stride = (T::numbers(k).div_ceil(line) | 1) * line;
-        let mut data = spare::<T>().pop().unwrap_or_default();
-        data.resize(n.next_multiple_of(tiles.rows_unit()) * stride);
-        Packed { n, k, tiles, data, stride }
-    }
-
-    /// Rows of which all columns but the padding will be written, by [`Packed::columns`].
-    pub(super) fn padded(tiles: T, n: usize, k: usize) -> Self {
-        let mut packed = Packed::room(tiles, n, k);
-        for row in packed.data.as_mut_slice().chunks_exact_mut(packed.stride) {
-            row[k.div_ceil(T::PER)..T::numbers(k)].fill(T::Number::default());
-        }
-        packed
-    }
-
     /// Packs rows, after a norm if one is given.
     pub(super) fn new(tiles: T, x: &Rows, norm: Option<Norm<'_>>) -> Self {
-        let (k, numbers) = (x.d(), T::numbers(x.d()));
-        let mut packed = Packed::room(tiles, x.n(), k);
-        let rows = packed.data.as_mut_slice().par_chunks_exact_mut(packed.stride);
-        rows.take(x.n()).enumerate().with_min_len(ROWS).for_each(|(row, packed)| {
-            let packed = &mut packed[..numbers];
-            match norm {
+        Packed::filled(tiles, x.n(), x.d(), |place| {
+            (0..x.n()).into_par_iter().with_min_len(ROWS).for_each(|t| match norm {
                 Some(Norm { gain, eps }) => T::with_scratch(|scratch| {
-                    let normed = scratch.normed.resize(k);
-                    elementwise::rms_norm(tiles.kernel(), x.row(row), gain, eps, normed);
-                    tiles.convert(normed, packed);
+                    let normed = scratch.normed.resize(x.d());
+                    elementwise::rms_norm(tiles.kernel(), x.row(t), gain, eps, normed);
+                    // SAFETY: the place of a whole row, which is that of one thread.
+                    unsafe { place.put(t, 0, normed) };
                 }),
-                None => tiles.convert(x.row(row), packed),
-            }
-        });
-        packed
+                // SAFETY: as above.
+                None => unsafe { place.put(t, 0, x.row(t)) },
+            });
+        })
     }
 
-    /// Rows from `t` on, from a column on.
+    /// Packs rows that `fill` puts where they belong.
+    pub(super) fn filled(tiles: T, n: usize, k: usize, fill: impl FnOnce(&Places<T>)) -> Self {
+        // What stands in rows that fill the largest tile does not matter.
+        let shape = Shape { rows: n.next_multiple_of(tiles.rows_unit()), stride: tiles.stride(k) };
+        let mut data = spare::<T>().pop().unwrap_or_default();
+        let numbers = data.resize(k.div_ceil(T::PART) * shape.rows * shape.stride);
+        let padding = k.div_ceil(T::PER)..T::numbers(k);
+        if !padding.is_empty() {
+            numbers.chunks_exact_mut(shape.stride).for_each(|row| row[padding.clone()].fill(T::Number::default()));
+        }
+        fill(&Places { tiles, data: numbers.as_mut_ptr(), shape });
+        Packed { n, k, tiles, data, shape }
+    }
+
+    /// Rows from `t` on, from a column on, which is the first of a part or, if there is one part, any.
     pub(super) fn rows(&self, t: usize, column: usize) -> View<'_, T::Number> {
-        View { data: &self.data.as_slice()[t * self.stride + column / T::PER..], stride: self.stride }
+        View { data: &self.data.as_slice()[self.shape.at::<T>(t, column)..], stride: self.shape.stride }
     }
+}
 
-    /// Numbers of a row from some column on, to write to: the pointer to the first and the distance of rows.
-    pub(super) fn as_mut_ptr(&mut self) -> (*mut T::Number, usize) {
-        (self.data.as_mut_slice().as_mut_ptr(), self.stride)
+/// Where rows are put that are being packed, by any number of threads.
+pub(super) struct Places<T: Tiles> {
+    tiles: T,
+    data: *mut T::Number,
+    shape: Shape,
+}
+
+// SAFETY: nothing but `put` uses the pointer, whose callers promise that no two threads write to the same place.
+unsafe impl<T: Tiles> Sync for Places<T> {}
+
+impl<T: Tiles> Places<T> {
+    /// Converts columns of row `t`, from `column` (a multiple of `PER`) on.
+    ///
+    /// # Safety
+    /// The row has these columns, which nobody else puts meanwhile.
+    pub(super) unsafe fn put(&self, t: usize, mut column: usize, mut values: &[f32]) {
+        while !values.is_empty() {
+            let (here, rest) = values.split_at(values.len().min(T::PART - column % T::PART));
+            // SAFETY: the caller's promise; what ends a part begins with a whole number of `PER`.
+            let numbers = unsafe {
+                let first = self.data.add(self.shape.at::<T>(t, column));
+                std::slice::from_raw_parts_mut(first, here.len().div_ceil(T::PER))
+            };
+            self.tiles.convert(here, numbers);
+            (column, values) = (column + here.len(), rest);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) trait Tiles: Copy + Sync {
     const PER: usize;
     /// Rows are padded with zeros to a multiple of this many numbers.
     const PAD: usize;
+    /// Columns of `x` that stand together in memory: all, or as many as a chunk has.
+    const PART: usize;
 
     /// The kernel that everything but the tile itself runs on.
     fn kernel(self) -> Kernel;
@@ -32,6 +34,8 @@ pub(super) trait Tiles: Copy + Sync {
     /// Rows of weights that one task computes, at the most and at the least: so many that their panels stay in the second-level
     /// cache, and that `x` is not fetched from beyond it more often than it can be.
     fn task_w_rows(self) -> (usize, usize);
+    /// Numbers from one row of `x`, of `k` columns, to the next.
+    fn stride(self, k: usize) -> usize;
     /// Columns of `k` weights that panels hold at a time: whole blocks of the stored type. Where sums are chains, each of
     /// these is one.
     fn chunk(self, stored: Dtype, k: usize) -> usize;
@@ -79,7 +83,7 @@ pub(super) struct Scratch<N> {
 }
 
 /// Bytes of a cache line: a vector or a row of a tile that lies across two of them takes twice as long to load.
-pub(super) const LINE: usize = 64;
+const LINE: usize = 64;
 
 /// Numbers that begin with a cache line.
 #[derive(Default)]
@@ -108,10 +112,6 @@ impl<T: Word> Lines<T> {
     pub(super) fn as_slice(&self) -> &[T] {
         &self.data[self.start..][..self.len]
     }
-
-    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.data[self.start..][..self.len]
-    }
 }
 
 /// Products and sums in f32, operands rounded as the precision says.
@@ -125,6 +125,7 @@ impl Tiles for F32Tiles {
     type Number = f32;
     const PER: usize = 1;
     const PAD: usize = 1;
+    const PART: usize = KC;
 
     fn kernel(self) -> Kernel {
         self.kernel
@@ -136,6 +137,10 @@ impl Tiles for F32Tiles {
 
     fn task_w_rows(self) -> (usize, usize) {
         if self.shape().1 == 48 { (192, 48) } else { (96, 48) }
+    }
+
+    fn stride(self, _k: usize) -> usize {
+        Kernel::STRIDE
     }
 
     fn chunk(self, _stored: Dtype, _k: usize) -> usize {
@@ -199,6 +204,7 @@ impl Tiles for Bf16Tiles {
     type Number = u32;
     const PER: usize = 2;
     const PAD: usize = 16;
+    const PART: usize = usize::MAX;
 
     fn kernel(self) -> Kernel {
         self.kernel
@@ -214,6 +220,11 @@ impl Tiles for Bf16Tiles {
 
     fn task_w_rows(self) -> (usize, usize) {
         (192, 96)
+    }
+
+    fn stride(self, k: usize) -> usize {
+        // An odd number of cache lines: rows a power of two apart would share their places in the cache.
+        (Self::numbers(k) / 16 | 1) * 16
     }
 
     fn chunk(self, stored: Dtype, k: usize) -> usize {

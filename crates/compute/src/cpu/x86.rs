@@ -6,38 +6,40 @@ use super::kernel::{Place, View};
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-/// A tile of `16 * V` columns, `U` steps at a time: by two, the compiler has the addresses of three vectors for free, which
-/// would otherwise take a twentieth of the time, on ports that multiply.
+/// A tile of `16 * V` columns. `STRIDE` is that of `x`, or 0 where the compiler does not know it.
 ///
 /// # Safety
 /// AVX-512F; `x` holds `R` rows of `len`, `panel` `len` rows of `16 * V`, `out` `R` rows of `16 * V`.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile_avx512<const R: usize, const V: usize, const U: usize>(
+pub(super) unsafe fn tile_avx512<const R: usize, const V: usize, const STRIDE: usize>(
     first: bool,
     len: usize,
     x: View<'_, f32>,
     panel: &[f32],
     out: Place<'_>,
 ) {
+    // By two where addresses are free. Where they are not, the compiler would keep more of them than it has registers.
+    let unrolled = if STRIDE > 0 { 2 } else { 1 };
+    let stride = if STRIDE > 0 { STRIDE } else { x.stride };
     let mut sums = [[_mm512_setzero_ps(); V]; R];
     let (mut x_at, mut at) = (x.data.as_ptr(), panel.as_ptr());
     // SAFETY: there are `u + 1` more columns of x and rows of the panel.
     let step = |x_at: *const f32, at: *const f32, u: usize, sums: &mut [[__m512; V]; R]| unsafe {
         let row: [__m512; V] = std::array::from_fn(|v| _mm512_loadu_ps(at.add((u * V + v) * 16)));
         for (r, sums) in sums.iter_mut().enumerate() {
-            let x = _mm512_set1_ps(*x_at.wrapping_add(r * x.stride).add(u));
+            let x = _mm512_set1_ps(*x_at.wrapping_add(r * stride).add(u));
             for v in 0..V {
                 sums[v] = _mm512_fmadd_ps(x, row[v], sums[v]);
             }
         }
     };
-    for _ in 0..len / U {
-        for u in 0..U {
+    for _ in 0..len / unrolled {
+        for u in 0..unrolled {
             step(x_at, at, u, &mut sums);
         }
-        (x_at, at) = (x_at.wrapping_add(U), at.wrapping_add(16 * V * U));
+        (x_at, at) = (x_at.wrapping_add(unrolled), at.wrapping_add(16 * V * unrolled));
     }
-    for u in 0..len % U {
+    for u in 0..len % unrolled {
         step(x_at, at, u, &mut sums);
     }
     // SAFETY: `out` holds so many rows.
@@ -224,10 +226,12 @@ fn transpose_16x16(rows: [__m512i; 16]) -> [__m512i; 16] {
     })
 }
 
+/// A tile of `8 * V` columns. `STRIDE` is that of `x`, or 0 where the compiler does not know it.
+///
 /// # Safety
 /// AVX2 and FMA; `x` holds `R` rows of `len`, `panel` `len` rows of `8 * V`, `out` `R` rows of `8 * V`.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2<const R: usize, const V: usize>(
+pub(super) unsafe fn tile_avx2<const R: usize, const V: usize, const STRIDE: usize>(
     first: bool,
     len: usize,
     x: View<'_, f32>,
@@ -236,12 +240,13 @@ pub(super) unsafe fn tile_avx2<const R: usize, const V: usize>(
 ) {
     let mut sums = [[_mm256_setzero_ps(); V]; R];
     let (x_at, at) = (x.data.as_ptr(), panel.as_ptr());
+    let stride = if STRIDE > 0 { STRIDE } else { x.stride };
     let mut step = |i: usize| {
         // SAFETY: row `i` of the panel holds 8 * V numbers.
         let row: [__m256; V] = std::array::from_fn(|v| unsafe { _mm256_loadu_ps(at.add((i * V + v) * 8)) });
         for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: row `r` of x holds `len` numbers.
-            let x = _mm256_set1_ps(unsafe { *x_at.add(r * x.stride + i) });
+            let x = _mm256_set1_ps(unsafe { *x_at.add(r * stride + i) });
             for v in 0..V {
                 sums[v] = _mm256_fmadd_ps(x, row[v], sums[v]);
             }
