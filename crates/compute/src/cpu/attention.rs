@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::elementwise::softmax;
 use super::kernel::{Kernel, Place, View};
+use super::softmax::softmax;
 use super::tiles::Lines;
 use super::transpose::transpose;
 use crate::{Heads, Rows};
@@ -124,12 +124,12 @@ impl Scratch {
                 let out = Place { data: &mut scores[panel * width..], stride };
                 kernel.tile(true, (count, width), head_dim, View { data: queries, stride: q.d() }, keys, out);
             }
+            // A weight of e^-inf is 0; whole panels keep the vectors whole.
+            let padded = seen.next_multiple_of(width);
             for (r, scores) in scores.chunks_exact_mut(stride).take(count).enumerate() {
-                // A weight of e^-inf is 0; whole panels keep the vectors whole.
-                let scores = &mut scores[..seen.next_multiple_of(width)];
-                scores[first + r + 1..].fill(f32::NEG_INFINITY);
-                softmax(kernel, scores, scale);
+                scores[first + r + 1..padded].fill(f32::NEG_INFINITY);
             }
+            softmax(kernel, count, padded, (scores, stride), scale);
             for (panel, values) in values.chunks_exact(len * width).enumerate() {
                 let out = Place { data: &mut sums[panel * width..], stride: dims };
                 kernel.tile(true, (count, width), seen, View { data: scores, stride }, values, out);

@@ -9,15 +9,23 @@ const LANES: usize = 16;
 
 /// Lane sums to one, in a fixed tree.
 #[inline(always)]
-pub(super) fn reduce(mut lanes: [f32; LANES], op: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] = op(lanes[i], lanes[i + half]);
+pub(super) fn reduce(lanes: [f32; LANES], op: impl Fn(f32, f32) -> f32) -> f32 {
+    tree(&lanes.map(|lane| [lane]), op)[0]
+}
+
+/// The same for several rows side by side, `[lane][row]`.
+#[inline(always)]
+pub(super) fn tree<const N: usize>(lanes: &[[f32; N]; LANES], op: impl Fn(f32, f32) -> f32) -> [f32; N] {
+    // Loops, and not `array::from_fn`: that is compiled without the instructions of the function that it is called in.
+    let mut sums = *lanes;
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            for i in 0..N {
+                sums[lane][i] = op(sums[lane][i], sums[lane + half][i]);
+            }
         }
-        half /= 2;
     }
-    lanes[0]
+    sums[0]
 }
 
 /// Combines all of a row lane by lane, then the lanes.
@@ -94,20 +102,6 @@ vectorized! {
     }
 }
 
-vectorized! {
-    /// Softmax of `scale * scores`.
-    pub(super) fn softmax(scores: &mut [f32], scale: f32) {
-        let max = fold(scores, f32::NEG_INFINITY, f32::max, f32::max) * scale;
-        for score in scores.iter_mut() {
-            *score = exp(score.mul_add(scale, -max));
-        }
-        let inverse = 1.0 / fold(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
-        for score in scores.iter_mut() {
-            *score *= inverse;
-        }
-    }
-}
-
 /// Turns the pairs of one head (Su et al. 2021, arXiv 2104.09864).
 pub(super) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) {
     let half = cos.len();
@@ -152,12 +146,11 @@ mod tests {
         let row: Vec<f32> = (0..173).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.21).collect();
         let gain: Vec<f32> = row.iter().map(|x| 1.0 + x * 0.01).collect();
         let run = |kernel: Kernel| {
-            let (mut norm, mut soft, mut gate, mut sum) = (row.clone(), row.clone(), row.clone(), row.clone());
+            let (mut norm, mut gate, mut sum) = (row.clone(), row.clone(), row.clone());
             rms_norm(kernel, &row, Some(&gain), 1e-5, &mut norm);
-            softmax(kernel, &mut soft, 0.3);
             silu_mul(kernel, &mut gate, &gain);
             add(kernel, &mut sum, &gain);
-            [norm, soft, gate, sum].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            [norm, gate, sum].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         };
         let expected = run(Kernel::Portable);
         for kernel in Kernel::available() {
@@ -166,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn rms_norm_and_softmax_follow_their_formulas() {
+    fn rms_norm_follows_its_formula() {
         let x = vec![3.0, -4.0, 0.0, 5.0, 1.0];
         let mut normed = x.clone();
         let rms = ((9.0 + 16.0 + 25.0 + 1.0) / 5.0f64 + 1e-5).sqrt();
@@ -174,12 +167,6 @@ mod tests {
         rms_norm(Kernel::detect(), &x, Some(&[1.0, 2.0, 3.0, 4.0, 5.0]), 1e-5, &mut normed);
         for (a, b) in normed.iter().zip(expected) {
             assert!((*a as f64 - b).abs() < 1e-6 * b.abs().max(1.0));
-        }
-        let mut s = vec![1.0, 2.0, 3.0];
-        softmax(Kernel::detect(), &mut s, 2.0);
-        let sum = 2f64.exp() + 4f64.exp() + 6f64.exp();
-        for (a, e) in s.iter().zip([2f64, 4.0, 6.0]) {
-            assert!((*a as f64 - e.exp() / sum).abs() < 1e-7);
         }
     }
 

@@ -60,7 +60,10 @@ impl TaskSize {
         let width = tiles.shape().1;
         let (most, least) = tiles.task_w_rows();
         let [most, least] = [most, least].map(|w_rows| (w_rows / n).next_multiple_of(width));
-        let mut size = TaskSize { rows: TB, w_rows: most };
+        // In equal parts.
+        let rows = |parts: usize| x_rows.div_ceil(parts).next_multiple_of(LEAST_TB);
+        let mut parts = x_rows.div_ceil(TB).max(1);
+        let mut size = TaskSize { rows: rows(parts), w_rows: most };
         let tasks = |size: TaskSize| {
             x_rows.div_ceil(size.rows) * groups.clone().map(|w_rows| w_rows.div_ceil(size.w_rows)).sum::<usize>()
         };
@@ -68,7 +71,8 @@ impl TaskSize {
             size.w_rows -= width;
         }
         while size.rows > LEAST_TB && tasks(size) < wanted {
-            size.rows /= 2;
+            parts += 1;
+            size.rows = rows(parts);
         }
         size
     }

@@ -491,10 +491,9 @@ mod tests {
     #[test]
     fn every_kernel_gives_the_bits_of_plain_chains() {
         for kernel in Kernel::available() {
-            for ((most, width), strides) in [
-                (kernel.tile_shape(), [Kernel::STRIDE; 2]),
-                (kernel.attention_shape(), [333, 500]),
-            ] {
+            for ((most, width), strides) in
+                [(kernel.tile_shape(), [Kernel::STRIDE; 2]), (kernel.attention_shape(), [333, 500])]
+            {
                 for (rows, x_stride) in (1..=most).flat_map(|rows| strides.map(|stride| (rows, stride))) {
                     for (len, cut) in [(1, 1), (2, 1), (3, 3), (17, 8), (64, 64), (301, 100)] {
                         let (x, panel) = (noise(rows * x_stride, 1), noise(len * width, 2));

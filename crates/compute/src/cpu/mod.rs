@@ -18,6 +18,7 @@ mod learn;
 mod likelihood;
 mod packed;
 mod screen;
+mod softmax;
 mod tiles;
 mod transpose;
 #[cfg(target_arch = "x86_64")]

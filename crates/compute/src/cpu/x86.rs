@@ -213,17 +213,18 @@ fn transpose_16x16(rows: [__m512i; 16]) -> [__m512i; 16] {
         let (a, b) = (pairs[i & !3 | (i >> 1 & 1)], pairs[i & !3 | 2 | (i >> 1 & 1)]);
         if i % 2 == 0 { _mm512_unpacklo_epi64(a, b) } else { _mm512_unpackhi_epi64(a, b) }
     });
-    std::array::from_fn(|column| {
-        let (l, j) = (column / 4, column % 4);
-        let halves = [(fours[j], fours[4 + j]), (fours[8 + j], fours[12 + j])].map(|(a, b)| match l % 2 {
-            0 => _mm512_shuffle_i32x4::<0x88>(a, b),
-            _ => _mm512_shuffle_i32x4::<0xdd>(a, b),
-        });
-        match l / 2 {
-            0 => _mm512_shuffle_i32x4::<0x88>(halves[0], halves[1]),
-            _ => _mm512_shuffle_i32x4::<0xdd>(halves[0], halves[1]),
-        }
-    })
+    let mut columns = rows;
+    for j in 0..4 {
+        let halves = |low: usize| (fours[4 * low + j], fours[4 * low + 4 + j]);
+        let ((a, b), (c, d)) = (halves(0), halves(2));
+        let even = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
+        let odd = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
+        columns[j] = _mm512_shuffle_i32x4::<0x88>(even.0, even.1);
+        columns[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd.0, odd.1);
+        columns[8 + j] = _mm512_shuffle_i32x4::<0xdd>(even.0, even.1);
+        columns[12 + j] = _mm512_shuffle_i32x4::<0xdd>(odd.0, odd.1);
+    }
+    columns
 }
 
 /// A tile of `8 * V` columns. `STRIDE` is that of `x`, or 0 where the compiler does not know it.
