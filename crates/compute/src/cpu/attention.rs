@@ -15,6 +15,7 @@ use super::kernel::{Kernel, Place, View};
 use super::softmax::softmax;
 use super::tiles::Lines;
 use super::transpose::transpose;
+use crate::rows::room;
 use crate::{Heads, Rows};
 
 /// Spans of one task together have about this many rows: fewer would not be worth the hand-over.
@@ -32,7 +33,7 @@ pub(super) fn causal(kernel: Kernel, q: &Rows, k: &Rows, v: &Rows, heads: Heads,
     }
     assert_eq!(covered, n, "spans cover all rows");
     // Not set to zero first: that would go through all of it once more.
-    let mut out = Vec::with_capacity(n * d);
+    let mut out = room(n * d);
     let shared = SharedOut(out.as_mut_ptr());
     let shared = &shared;
     let mean = q.n().div_ceil(spans.len().max(1)).max(1);

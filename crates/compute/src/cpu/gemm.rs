@@ -20,12 +20,13 @@ use super::kernel::Place;
 use super::packed::Packed;
 use super::tiles::{Lines, Scratch, Tiles};
 use super::transpose::{transpose, transpose_stored};
+use crate::rows::room;
 use crate::{Rows, Tensor};
 
 /// Rows of `x` that one task computes, where there are enough of them for all threads: weights are turned once for so
 /// many, and their sums, if there are several chunks, stay in the second-level cache. A multiple of every tile's rows but those
 /// of 6, which end a block with a smaller tile.
-const TB: usize = 1024;
+const TB: usize = 512;
 /// The least that is worth turning weights for.
 const LEAST_TB: usize = 64;
 /// Tasks for each thread that even out what one of them takes longer.
@@ -145,7 +146,8 @@ fn turn<T: Tiles>(
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
     let bytes = columns.start / block_len * block_bytes..columns.end / block_len * block_bytes;
     let (len, numbers) = (T::numbers(columns.len()), columns.len().div_ceil(T::PER));
-    let as_stored = tiles.takes(dtype) && columns.len().is_multiple_of(T::PER);
+    let even = columns.len().is_multiple_of(2) && cfg!(target_endian = "little");
+    let taken = tiles.takes(dtype).filter(|_| even);
     // An odd number of vectors: rows a power of two apart would share their places in the cache.
     let stride = (len.div_ceil(16) | 1) * 16;
     let turning = turning.resize(TOGETHER * stride);
@@ -154,9 +156,10 @@ fn turn<T: Tiles>(
         for some in (first..last).step_by(TOGETHER) {
             let count = TOGETHER.min(last - some);
             let column = &mut panel[some - first..];
-            if as_stored {
+            if let Some(taken) = taken {
                 let stored = &w.bytes()[some * w.row_bytes() + bytes.start..];
-                transpose_stored(tiles.kernel(), (count, numbers), (stored, w.row_bytes()), (column, width));
+                let words = bytes.len() / 4;
+                transpose_stored(tiles.kernel(), taken, (count, words), (stored, w.row_bytes()), (column, width));
             } else {
                 for (row, numbers) in (some..some + count).zip(turning.chunks_exact_mut(stride)) {
                     tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..len]);
@@ -174,7 +177,7 @@ const TOGETHER: usize = 16;
 /// `x . w^T` for several matrices.
 pub(super) fn linear<T: Tiles, const N: usize>(x: &Packed<T>, w: [&Tensor; N]) -> [Rows; N] {
     // Not set to zero first: that would go through all of it once more.
-    let mut out = w.map(|w| Vec::<f32>::with_capacity(x.n * w.n_rows()));
+    let mut out = w.map(|w| room(x.n * w.n_rows()));
     let places: [_; N] = std::array::from_fn(|i| Shared { data: out[i].as_mut_ptr(), stride: w[i].n_rows() });
     products(x, &w.map(|w| [w]), |matrix, t, n0, [sums]| {
         // SAFETY: there is room for `n` rows as long as a row of sums, and the part of a row from `n0` on is that of one task.

@@ -9,7 +9,7 @@ use half::f16;
 
 use super::Precision;
 use super::kernel::{KC, Kernel, Place, View, vectorized};
-use super::transpose::Word;
+use super::transpose::{Stored, Word};
 use crate::Dtype;
 
 /// Operands of one kind and the kernel for them. A `Number` holds `PER` consecutive columns of a row.
@@ -41,8 +41,8 @@ pub(super) trait Tiles: Copy + Sync {
     fn chunk(self, stored: Dtype, k: usize) -> usize;
     /// A row of `x`; what is beyond it in `numbers` is set to zero.
     fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
-    /// Whether stored weights, an even number of columns, are numbers as they are.
-    fn takes(self, stored: Dtype) -> bool;
+    /// How stored weights, an even number of columns, become numbers while they are turned; none if they need more than that.
+    fn takes(self, stored: Dtype) -> Option<Stored>;
     /// A piece of a stored row of weights; what is beyond it in `numbers` is set to zero.
     fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [Self::Number]);
     /// `out[r, c] += sum over i of x[r, i] * panel[i, c]` for `rows` rows of `x` and as many columns as a tile has; `out` need
@@ -147,8 +147,12 @@ impl Tiles for F32Tiles {
         KC
     }
 
-    fn takes(self, stored: Dtype) -> bool {
-        stored == Dtype::F32 && self.precision == Precision::F32 && cfg!(target_endian = "little")
+    fn takes(self, stored: Dtype) -> Option<Stored> {
+        match stored {
+            Dtype::F32 if self.precision == Precision::F32 => Some(Stored::Words),
+            Dtype::Bf16 if self.precision == Precision::F32 => Some(Stored::TwoBf16),
+            _ => None,
+        }
     }
 
     fn convert(self, row: &[f32], numbers: &mut [f32]) {
@@ -238,8 +242,8 @@ impl Tiles for Bf16Tiles {
         }
     }
 
-    fn takes(self, stored: Dtype) -> bool {
-        stored == Dtype::Bf16 && cfg!(target_endian = "little")
+    fn takes(self, stored: Dtype) -> Option<Stored> {
+        (stored == Dtype::Bf16).then_some(Stored::Words)
     }
 
     fn convert(self, row: &[f32], numbers: &mut [u32]) {

@@ -188,15 +188,26 @@ pub(super) unsafe fn chains_avx512<const PER: usize>(
 /// The same as [`turn_8x8`] for 16 rows and 16 columns.
 ///
 /// # Safety
-/// AVX-512F; `src` and `dst` are valid for 16 rows of 16 words, their strides apart.
+/// AVX-512F; `src` is valid for 16 rows of 16 words, `dst` for 16 rows of 16, or 32 if `WIDEN`, their strides apart.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(super) unsafe fn turn_16x16(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
+pub(super) unsafe fn turn_16x16<const WIDEN: bool>(
+    src: *const u8,
+    src_stride: usize,
+    dst: *mut u32,
+    dst_stride: usize,
+) {
     // SAFETY: the caller's promise.
     let rows = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(src.add(i * src_stride).cast()) });
-    for (j, column) in transpose_16x16(rows).into_iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_si512(dst.add(j * dst_stride).cast(), column) };
+    // SAFETY: as above.
+    let put = |row: usize, words| unsafe { _mm512_storeu_si512(dst.add(row * dst_stride).cast(), words) };
+    for (j, words) in transpose_16x16(rows).into_iter().enumerate() {
+        if WIDEN {
+            put(2 * j, _mm512_slli_epi32::<16>(words));
+            put(2 * j + 1, _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000u32 as i32)));
+        } else {
+            put(j, words);
+        }
     }
 }
 
@@ -273,13 +284,14 @@ pub(super) unsafe fn tile_avx2<const R: usize, const V: usize, const STRIDE: usi
     }
 }
 
-/// `dst[j * dst_stride + i] = src[i, j]` for 8 rows `i`, `src_stride` bytes apart, and 8 columns of words of 32 bits.
+/// `dst[j * dst_stride + i] = src[i, j]` for 8 rows `i`, `src_stride` bytes apart, and 8 columns of words of 32 bits. Or, if
+/// `WIDEN`, each word is two bf16, which become f32 in two rows of `dst`.
 ///
 /// # Safety
-/// AVX; `src` and `dst` are valid for 8 rows of 8 words, their strides apart.
-#[target_feature(enable = "avx")]
+/// AVX2; `src` is valid for 8 rows of 8 words, `dst` for 8 rows of 8, or 16 if `WIDEN`, their strides apart.
+#[target_feature(enable = "avx2")]
 #[inline]
-pub(super) unsafe fn turn_8x8(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
+pub(super) unsafe fn turn_8x8<const WIDEN: bool>(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
     // SAFETY: the caller's promise.
     let row = |i: usize| unsafe { _mm256_loadu_ps(src.add(i * src_stride).cast()) };
     let pairs = |a: usize, b: usize| {
@@ -291,11 +303,18 @@ pub(super) unsafe fn turn_8x8(src: *const u8, src_stride: usize, dst: *mut u32, 
     let fours = |a: __m256, b: __m256| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
     let ((e0, e1), (e2, e3)) = (fours(a0, b0), fours(a1, b1));
     let ((f0, f1), (f2, f3)) = (fours(c0, d0), fours(c1, d1));
+    // SAFETY: the caller's promise.
+    let put = |row: usize, words| unsafe { _mm256_storeu_si256(dst.add(row * dst_stride).cast(), words) };
     for (j, (low, high)) in [(e0, f0), (e1, f1), (e2, f2), (e3, f3)].into_iter().enumerate() {
         let columns = [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)];
         for (j, column) in [j, j + 4].into_iter().zip(columns) {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_storeu_ps(dst.add(j * dst_stride).cast(), column) };
+            let words = _mm256_castps_si256(column);
+            if WIDEN {
+                put(2 * j, _mm256_slli_epi32::<16>(words));
+                put(2 * j + 1, _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000u32 as i32)));
+            } else {
+                put(j, words);
+            }
         }
     }
 }
