@@ -176,18 +176,33 @@ impl Feature {
 }
 
 vectorized! {
-    /// For each feature a bit: whether it may be active, and not below the `floor`, in a row whose dot products these are.
-    /// Cheaper than [`Feature::bounds`], and never says no where that says yes.
-    pub(super) fn glance(dots: &[f32; LOOKED_AT], features: &Glance, row: RowBound, floor: f32, bits: &mut u32) {
-        let mut ruled_out = [0u32; LOOKED_AT];
-        for j in 0..LOOKED_AT {
-            let (dot, threshold) = (dots[j], features.threshold[j]);
-            let share = features.share[j] * dot.abs();
-            let more = features.length[j].mul_add(row.length, features.rounding[j].mul_add(row.rounding, share));
-            let most = features.slope[j].mul_add(dot, features.start[j]) + more;
-            let least = if floor > threshold { floor } else { threshold };
-            ruled_out[j] = if most < least { 1 << j } else { 0 };
+    /// For each feature a bit, those of a [`Glance`] together: whether it may be active, and not below the `floor`, in a row
+    /// whose dot products these are. Cheaper than [`Feature::bounds`], and never says no where that says yes.
+    pub(super) fn glance(dots: &[f32], features: &[Glance], row: RowBound, floor: f32, bits: &mut [u32]) {
+        let (whole, rest) = dots.as_chunks::<LOOKED_AT>();
+        for ((dots, features), bits) in whole.iter().zip(features).zip(bits.iter_mut()) {
+            *bits = not_ruled_out(dots, features, row, floor);
         }
-        *bits = !ruled_out.iter().fold(0, |all, bit| all | bit);
+        if !rest.is_empty() {
+            let mut padded = [0f32; LOOKED_AT];
+            padded[..rest.len()].copy_from_slice(rest);
+            // Numbers beyond the last are no features.
+            let features_left = u32::MAX >> (LOOKED_AT - rest.len());
+            bits[whole.len()] = not_ruled_out(&padded, &features[whole.len()], row, floor) & features_left;
+        }
     }
+}
+
+#[inline(always)]
+fn not_ruled_out(dots: &[f32; LOOKED_AT], features: &Glance, row: RowBound, floor: f32) -> u32 {
+    let mut ruled_out = [0u32; LOOKED_AT];
+    for j in 0..LOOKED_AT {
+        let (dot, threshold) = (dots[j], features.threshold[j]);
+        let share = features.share[j] * dot.abs();
+        let more = features.length[j].mul_add(row.length, features.rounding[j].mul_add(row.rounding, share));
+        let most = features.slope[j].mul_add(dot, features.start[j]) + more;
+        let least = if floor > threshold { floor } else { threshold };
+        ruled_out[j] = if most < least { 1 << j } else { 0 };
+    }
+    !ruled_out.iter().fold(0, |all, bit| all | bit)
 }

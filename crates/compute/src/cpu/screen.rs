@@ -116,12 +116,14 @@ struct Possible {
     floors: Vec<f32>,
     /// Number of candidates from which on they are gone through for what is no longer possible.
     limit: usize,
+    /// By feature, whether it is worth a closer look.
+    glances: Vec<u32>,
 }
 
 impl Possible {
     fn new(rows: std::ops::Range<usize>, select: Select<'_>) -> Self {
         let (floors, candidates) = (vec![0.0; rows.len()], Vec::new());
-        let mut possible = Possible { rows, candidates, floors, limit: usize::MAX };
+        let mut possible = Possible { rows, candidates, floors, limit: usize::MAX, glances: Vec::new() };
         if let Select::TopK(k) = select {
             possible.limit = possible.enough(k);
         }
@@ -143,22 +145,15 @@ impl Possible {
         glances: &[Glance],
     ) {
         let floor = self.floors[row - self.rows.start];
-        for (some, (dots, some_glance)) in dots.chunks(LOOKED_AT).zip(glances).enumerate() {
-            let mut padded = [0f32; LOOKED_AT];
-            let whole = dots.try_into().unwrap_or_else(|_| {
-                padded[..dots.len()].copy_from_slice(dots);
-                &padded
-            });
-            let mut left = 0;
-            glance(kernel, whole, some_glance, bound, floor, &mut left);
-            // Numbers beyond the last are no features.
-            left &= u32::MAX >> (LOOKED_AT - dots.len());
+        self.glances.resize(glances.len(), 0);
+        glance(kernel, dots, glances, bound, floor, &mut self.glances);
+        for (some, &bits) in self.glances.iter().enumerate() {
+            let mut left = bits;
             while left != 0 {
-                let i = left.trailing_zeros() as usize;
+                let at = some * LOOKED_AT + left.trailing_zeros() as usize;
                 left &= left - 1;
-                let at = some * LOOKED_AT + i;
                 let feature = &features[at];
-                let (lower, upper) = feature.bounds(dots[i], bound);
+                let (lower, upper) = feature.bounds(dots[at], bound);
                 if (upper > feature.threshold) & (upper >= floor) {
                     self.candidates.push(Candidate { row: row as u32, id: (n0 + at) as u32, lower, upper });
                 }
