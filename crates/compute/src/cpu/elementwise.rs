@@ -102,14 +102,22 @@ vectorized! {
     }
 }
 
-/// Turns the pairs of one head (Su et al. 2021, arXiv 2104.09864).
-pub(super) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) {
-    let half = cos.len();
-    for i in 0..half {
-        let (a, b) = if interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
-        let (x, y) = (head[a], head[b]);
-        head[a] = x * cos[i] - y * sin[i];
-        head[b] = y * cos[i] + x * sin[i];
+vectorized! {
+    /// Turns the pairs of the heads of one row (Su et al. 2021, arXiv 2104.09864).
+    pub(super) fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) {
+        for head in heads.chunks_exact_mut(2 * cos.len()) {
+            if interleaved {
+                for ((pair, cos), sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                    let [x, y] = *pair;
+                    *pair = [x * cos - y * sin, y * cos + x * sin];
+                }
+            } else {
+                let (first, second) = head.split_at_mut(cos.len());
+                for (((x, y), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                    (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+                }
+            }
+        }
     }
 }
 
@@ -147,10 +155,14 @@ mod tests {
         let gain: Vec<f32> = row.iter().map(|x| 1.0 + x * 0.01).collect();
         let run = |kernel: Kernel| {
             let (mut norm, mut gate, mut sum) = (row.clone(), row.clone(), row.clone());
+            let mut heads = [row[..160].to_vec(), row[..160].to_vec()];
+            heads.iter_mut().zip([false, true]).for_each(|(heads, interleaved)| {
+                rotate(kernel, heads, &row[..40], &gain[..40], interleaved);
+            });
             rms_norm(kernel, &row, Some(&gain), 1e-5, &mut norm);
             silu_mul(kernel, &mut gate, &gain);
             add(kernel, &mut sum, &gain);
-            [norm, gate, sum].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            [norm, gate, sum, heads.concat()].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         };
         let expected = run(Kernel::Portable);
         for kernel in Kernel::available() {
@@ -173,15 +185,18 @@ mod tests {
     #[test]
     fn both_rope_layouts_turn_the_same_pairs() {
         let (cos, sin) = ([0.8f32, 0.6], [0.6f32, 0.8]);
-        let mut halves = [1.0, 2.0, 3.0, 4.0];
-        let mut pairs = [1.0, 3.0, 2.0, 4.0];
-        rotate(&mut halves, &cos, &sin, false);
-        rotate(&mut pairs, &cos, &sin, true);
-        assert_eq!(
-            halves,
-            [1.0 * 0.8 - 3.0 * 0.6, 2.0 * 0.6 - 4.0 * 0.8, 3.0 * 0.8 + 1.0 * 0.6, 4.0 * 0.6 + 2.0 * 0.8]
-        );
-        assert_eq!([pairs[0], pairs[2], pairs[1], pairs[3]], halves);
+        for kernel in Kernel::available() {
+            let mut halves = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+            let mut pairs = [1.0, 3.0, 2.0, 4.0, 5.0, 7.0, 6.0, 8.0];
+            rotate(kernel, &mut halves, &cos, &sin, false);
+            rotate(kernel, &mut pairs, &cos, &sin, true);
+            let turned = |a: f32, b: f32, c: f32, d: f32| {
+                [a * 0.8 - c * 0.6, b * 0.6 - d * 0.8, c * 0.8 + a * 0.6, d * 0.6 + b * 0.8]
+            };
+            assert_eq!(halves[..4], turned(1.0, 2.0, 3.0, 4.0));
+            assert_eq!(halves[4..], turned(5.0, 6.0, 7.0, 8.0));
+            assert_eq!([0, 2, 1, 3, 4, 6, 5, 7].map(|i| pairs[i]), halves);
+        }
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl Device for Cpu {
         self.for_rows(x, |row, x| {
             let at = positions[row] as usize * half;
             let (cos, sin) = (&table.cos[at..][..half], &table.sin[at..][..half]);
-            x.chunks_exact_mut(2 * half).for_each(|head| elementwise::rotate(head, cos, sin, table.interleaved));
+            elementwise::rotate(self.kernel, x, cos, sin, table.interleaved);
         });
     }
 
