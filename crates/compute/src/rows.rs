@@ -12,7 +12,7 @@ pub struct Rows {
 }
 
 /// Memory of rows that are no more. Every layer makes and drops rows of the same few sizes, and memory that is new to the
-/// process costs page faults: a sixth of the time of a forward pass in bf16 on a fast CPU.
+/// process costs page faults: an eighth of the time of a layer of 576 columns with 3,500 rows in bf16 on AMX.
 static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 /// Bytes that are kept at the most.
 const KEPT: usize = 64 << 20;

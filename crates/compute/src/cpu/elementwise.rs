@@ -19,10 +19,9 @@ pub(super) fn tree<const N: usize>(lanes: &[[f32; N]; LANES], op: impl Fn(f32, f
     // Loops, and not `array::from_fn`: that is compiled without the instructions of the function that it is called in.
     let mut sums = *lanes;
     for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            for i in 0..N {
-                sums[lane][i] = op(sums[lane][i], sums[lane + half][i]);
-            }
+        let (low, high) = sums.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a = op(*a, *b));
         }
     }
     sums[0]

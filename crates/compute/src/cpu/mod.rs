@@ -17,6 +17,7 @@ mod kernel;
 mod learn;
 mod likelihood;
 mod packed;
+mod scattered;
 mod screen;
 mod softmax;
 mod tiles;

@@ -11,8 +11,9 @@ use super::Precision;
 use super::bounds::{Feature, Glance, LOOKED_AT, RowBound, RowBounds, WeightNorms, glance, threshold_of};
 use super::encode::{Active, gather, tasks};
 use super::gemm;
-use super::kernel::{KC, Kernel, Scattered, TOGETHER, chained_depth};
+use super::kernel::{KC, Kernel, chained_depth};
 use super::packed::Packed;
+use super::scattered::{Scattered, TOGETHER};
 use super::tiles::{Tiles, unpack_f32};
 use crate::{Dtype, EncoderSpec, Rows, Select, Sparse, Tensor};
 

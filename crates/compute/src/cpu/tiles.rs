@@ -228,7 +228,7 @@ impl Tiles for Bf16Tiles {
 
     fn stride(self, k: usize) -> usize {
         // An odd number of cache lines: rows a power of two apart would share their places in the cache.
-        (Self::numbers(k) / 16 | 1) * 16
+        (Self::numbers(k).div_ceil(16) | 1) * 16
     }
 
     fn chunk(self, stored: Dtype, k: usize) -> usize {

@@ -97,7 +97,7 @@ mod tests {
     fn every_number_finds_its_place_and_nothing_else_is_touched() {
         for (rows, columns) in [(0, 3), (1, 1), (8, 8), (16, 96), (7, 9), (17, 40), (32, 5), (50, 35)] {
             let (src_stride, dst_stride) = (columns + 3, rows + 5);
-            let src: Vec<u32> = (0..(rows * src_stride) as u32).map(|i| i << 16 | (7 * i & 0xffff)).collect();
+            let src: Vec<u32> = (0..(rows * src_stride) as u32).map(|i| i << 16 | ((7 * i) & 0xffff)).collect();
             // Stored rows begin anywhere, and the last one ends with its last word.
             let mut stored = vec![0u8];
             stored.extend(src.iter().flat_map(|word| word.to_ne_bytes()));
