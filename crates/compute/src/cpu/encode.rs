@@ -267,6 +267,15 @@ mod tests {
     }
 
     #[test]
+    fn no_rows_have_no_features() {
+        let (x, w) = (Rows::zeros(0, 3), Tensor::from_f32("w", vec![300, 3], &numbers(900, 1)));
+        for select in [Select::Positive, Select::TopK(4)] {
+            let spec = EncoderSpec { scale: 1.0, bias: &[0.0; 300], gain: None, select };
+            assert_eq!(dense(Kernel::detect(), &x, &w, &spec), Sparse { ptr: vec![0], ..Sparse::default() });
+        }
+    }
+
+    #[test]
     fn ties_at_the_edge_of_top_k_go_to_the_smaller_id() {
         let x = Rows::from_vec(1, 1, vec![1.0]);
         let mut w = vec![1.0f32; 300];

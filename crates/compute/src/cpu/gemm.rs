@@ -61,8 +61,10 @@ impl TaskSize {
         let width = tiles.shape().1;
         let (most, least) = tiles.task_w_rows();
         let [most, least] = [most, least].map(|w_rows| (w_rows / n).next_multiple_of(width));
+        // Where there is nothing to divide, dividing makes no tasks.
+        let least = if groups.clone().all(|w_rows| w_rows <= least) { most } else { least };
         // In equal parts.
-        let rows = |parts: usize| x_rows.div_ceil(parts).next_multiple_of(LEAST_TB);
+        let rows = |parts: usize| x_rows.div_ceil(parts).next_multiple_of(LEAST_TB).max(LEAST_TB);
         let mut parts = x_rows.div_ceil(TB).max(1);
         let mut size = TaskSize { rows: rows(parts), w_rows: most };
         let tasks = |size: TaskSize| {
@@ -381,6 +383,20 @@ mod tests {
         for kernel in Kernel::available() {
             let out = first(linear(&Packed::new(f32_tiles(kernel), &x, None), [&tensor]));
             assert!(out.data() == plain(&x, &w, n, false), "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn no_rows_give_no_rows() {
+        let (x, w) = (Rows::zeros(0, 40), Tensor::from_f32("w", vec![100, 40], &numbers(4000, 1)));
+        for kernel in Kernel::available() {
+            let packed = Packed::new(f32_tiles(kernel), &x, None);
+            assert_eq!(first(linear(&packed, [&w])), Rows::zeros(0, 100));
+            assert_eq!(
+                first(linear(&swiglu(&packed, &w, &w), [&Tensor::from_f32("v", vec![2, 100], &[0.5; 200])])).n(),
+                0
+            );
+            linear_add(&packed, &w, &mut Rows::zeros(0, 100));
         }
     }
 
