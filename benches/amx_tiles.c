@@ -2,8 +2,8 @@
  *
  *   gcc -O2 -mamx-tile -mamx-bf16 benches/amx_tiles.c -o target/amx_tiles && target/amx_tiles 576 && target/amx_tiles 1536
  *
- * The loop is that of crates/compute/src/cpu/amx.rs: two tiles of weights meet two of x, 512 rows of x and 96 of weights in
- * all, K columns as given. "past L1": weights are loaded by tileloaddt1. "steps of 384": sums go on from memory. */
+ * The loop loads as that of crates/compute/src/cpu/amx.rs, where weights and x have since changed places: two tiles of weights
+ * meet two of x, 512 rows of x and 96 of weights in all, K columns as given. "past L1": weights are loaded by tileloaddt1. "steps of 384": sums go on from memory. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

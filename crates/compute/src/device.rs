@@ -2,7 +2,56 @@
 
 use std::ops::Range;
 
-use crate::{Rows, Tensor};
+use crate::Tensor;
+
+/// Rows of f32 in host memory, `[n, d]`, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    n: usize,
+    d: usize,
+    data: Vec<f32>,
+}
+
+impl Rows {
+    /// `n` rows of zeros.
+    pub fn zeros(n: usize, d: usize) -> Self {
+        Rows { n, d, data: vec![0.0; n * d] }
+    }
+
+    /// Rows from their numbers.
+    ///
+    /// # Panics
+    /// When there are not `n * d` of them.
+    pub fn from_vec(n: usize, d: usize, data: Vec<f32>) -> Self {
+        assert_eq!(data.len(), n * d);
+        Rows { n, d, data }
+    }
+
+    /// Number of rows.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Width of a row.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.d..][..self.d]
+    }
+
+    /// All numbers.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// All numbers, to be changed.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
 
 /// How the columns of q, k and v divide into heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,9 @@
 pub mod cpu;
 pub mod device;
 pub mod dtype;
-mod rows;
 pub mod tensor;
 
 pub use cpu::{AdamStep, Cpu, Kernel, Powers, Precision, ReadBuffer};
-pub use device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Select, Sparse};
+pub use device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Select, Sparse};
 pub use dtype::Dtype;
-pub use rows::Rows;
 pub use tensor::{Bytes, ShapeError, Storage, Tensor};

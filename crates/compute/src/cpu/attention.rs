@@ -11,11 +11,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::gemm::Shared;
 use super::kernel::{Kernel, Place, View};
 use super::softmax::softmax;
 use super::tiles::Lines;
 use super::transpose::transpose;
-use crate::rows::room;
 use crate::{Heads, Rows};
 
 /// Spans of one task together have about this many rows: fewer would not be worth the hand-over.
@@ -33,9 +33,8 @@ pub(super) fn causal(kernel: Kernel, q: &Rows, k: &Rows, v: &Rows, heads: Heads,
     }
     assert_eq!(covered, n, "spans cover all rows");
     // Not set to zero first: that would go through all of it once more.
-    let mut out = room(n * d);
-    let shared = SharedOut(out.as_mut_ptr());
-    let shared = &shared;
+    let mut out = Vec::with_capacity(n * d);
+    let shared = Shared { data: out.as_mut_ptr(), stride: d };
     let mean = q.n().div_ceil(spans.len().max(1)).max(1);
     let tasks = (0..spans.len() * heads.n_kv_heads).into_par_iter().with_min_len(TASK_ROWS.div_ceil(mean));
     tasks.for_each(|task| {
@@ -48,7 +47,7 @@ pub(super) fn causal(kernel: Kernel, q: &Rows, k: &Rows, v: &Rows, heads: Heads,
                     // SAFETY: each (row, head) belongs to one task alone and has its place in `out`, `[n, n_heads * head_dim]`;
                     // `part` holds `head_dim` numbers.
                     unsafe {
-                        let at = shared.0.add(row * d + head * heads.head_dim);
+                        let at = shared.at(row, head * heads.head_dim);
                         at.copy_from_nonoverlapping(part.as_ptr(), heads.head_dim);
                     }
                 });
@@ -141,12 +140,6 @@ impl Scratch {
         }
     }
 }
-
-/// A pointer that tasks may share because they write to places of their own.
-struct SharedOut(*mut f32);
-
-// SAFETY: only `causal` uses it, in the way that is said there.
-unsafe impl Sync for SharedOut {}
 
 #[cfg(test)]
 mod tests {

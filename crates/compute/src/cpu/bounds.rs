@@ -12,6 +12,7 @@
 
 use rayon::prelude::*;
 
+use super::encode::LOOKED_AT;
 use super::kernel::{Kernel, vectorized};
 use super::tiles::{round_to_bf16, unpack_f32};
 use super::{Precision, elementwise};
@@ -112,12 +113,8 @@ pub(super) struct Feature {
     pub threshold: f32,
 }
 
-/// Features that are looked at together: two vectors of the widest.
-pub(super) const LOOKED_AT: usize = 32;
-
 /// What [`glance`] looks at of some features: `slope * dot + start + length * row's + rounding * row's + share * |dot|` is more
 /// than a value.
-#[derive(Clone)]
 pub(super) struct Glance {
     slope: [f32; LOOKED_AT],
     start: [f32; LOOKED_AT],

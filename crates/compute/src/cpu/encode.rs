@@ -66,7 +66,7 @@ pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>
                     gemm::multiply(&packed, [w], block, scratch, |row, [dots]| {
                         kept.take(kernel, row, block.n0, dots, spec);
                     });
-                    kept.forget_if_many();
+                    kept.forget_if_many(spec.select);
                 }
             });
             kept.active
@@ -76,9 +76,8 @@ pub(super) fn dense(kernel: Kernel, x: &Rows, w: &Tensor, spec: &EncoderSpec<'_>
 }
 
 /// What a task has found so far.
-struct Kept<'a> {
+struct Kept {
     rows: Range<usize>,
-    select: Select<'a>,
     active: Vec<Active>,
     /// By row, what a value must reach to matter: for the `k` largest, the least of `k` that are known.
     floors: Vec<f32>,
@@ -86,10 +85,10 @@ struct Kept<'a> {
     limit: usize,
 }
 
-impl<'a> Kept<'a> {
-    fn new(rows: Range<usize>, select: Select<'a>) -> Self {
+impl Kept {
+    fn new(rows: Range<usize>, select: Select<'_>) -> Self {
         let floors = vec![0.0; rows.len()];
-        let mut kept = Kept { floors, rows, select, active: Vec::new(), limit: usize::MAX };
+        let mut kept = Kept { floors, rows, active: Vec::new(), limit: usize::MAX };
         if let Select::TopK(k) = select {
             kept.limit = kept.enough(k);
         }
@@ -105,23 +104,21 @@ impl<'a> Kept<'a> {
         let features = n0..n0 + dots.len();
         let gain = spec.gain.map(|gain| &gain[features.clone()]);
         let thresholds =
-            if let Select::Above(thresholds) = self.select { Some(&thresholds[features.clone()]) } else { None };
+            if let Select::Above(thresholds) = spec.select { Some(&thresholds[features.clone()]) } else { None };
         let floor = self.floors[row - self.rows.start];
         values_of(kernel, dots, spec.scale, &spec.bias[features], gain);
         for (some, values) in dots.chunks(LOOKED_AT).enumerate() {
             let at = some * LOOKED_AT;
-            let mut may_be = 0;
-            may_be_active(kernel, values, thresholds.map(|all| &all[at..][..values.len()]), floor, &mut may_be);
-            while may_be != 0 {
-                let i = may_be.trailing_zeros() as usize;
-                may_be &= may_be - 1;
+            let mut active = 0;
+            active_among(kernel, values, thresholds.map(|all| &all[at..][..values.len()]), floor, &mut active);
+            for i in ones(active) {
                 self.active.push(Active { row: row as u32, id: (n0 + at + i) as u32, value: values[i] });
             }
         }
     }
 
-    fn forget_if_many(&mut self) {
-        if let Select::TopK(k) = self.select
+    fn forget_if_many(&mut self, select: Select<'_>) {
+        if let Select::TopK(k) = select
             && self.active.len() > self.limit
         {
             self.forget(k);
@@ -143,8 +140,14 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Values that are looked at together.
-const LOOKED_AT: usize = 32;
+/// Features that are looked at together, a bit for each: two vectors of the widest.
+pub(super) const LOOKED_AT: usize = 32;
+
+/// Which bits are set, ascending.
+pub(super) fn ones(bits: u32) -> impl Iterator<Item = usize> {
+    let rest = |bits: &u32| Some(bits & (bits - 1)).filter(|rest| *rest != 0);
+    std::iter::successors(Some(bits).filter(|bits| *bits != 0), rest).map(|bits| bits.trailing_zeros() as usize)
+}
 
 vectorized! {
     /// Dot products of one row with some features to its values, in place.
@@ -160,7 +163,7 @@ vectorized! {
 
 vectorized! {
     /// Which of up to 32 values are positive, above their thresholds and not below a floor.
-    fn may_be_active(values: &[f32], thresholds: Option<&[f32]>, floor: f32, bits: &mut u32) {
+    fn active_among(values: &[f32], thresholds: Option<&[f32]>, floor: f32, bits: &mut u32) {
         let mut padded = [[0f32; LOOKED_AT]; 2];
         padded[0][..values.len()].copy_from_slice(values);
         if let Some(thresholds) = thresholds {

@@ -20,14 +20,13 @@ use super::kernel::Place;
 use super::packed::Packed;
 use super::tiles::{Lines, Scratch, Tiles};
 use super::transpose::{transpose, transpose_stored};
-use crate::rows::room;
 use crate::{Rows, Tensor};
 
 /// Rows of `x` that one task computes, where there are enough of them for all threads: weights are turned once for so
-/// many, and their sums, if there are several chunks, stay in the second-level cache. A multiple of every tile's rows but those
-/// of 6, which end a block with a smaller tile.
+/// many, and their sums, if there are several chunks, stay in the second-level cache.
 const TB: usize = 512;
-/// The least that is worth turning weights for.
+/// The least that is worth turning weights for, and a divisor of what a task takes. A multiple of every tile's rows but those
+/// of 6, which end a block with a smaller tile.
 const LEAST_TB: usize = 64;
 /// Tasks for each thread that even out what one of them takes longer.
 const TASKS: usize = 4;
@@ -179,7 +178,7 @@ const TOGETHER: usize = 16;
 /// `x . w^T` for several matrices.
 pub(super) fn linear<T: Tiles, const N: usize>(x: &Packed<T>, w: [&Tensor; N]) -> [Rows; N] {
     // Not set to zero first: that would go through all of it once more.
-    let mut out = w.map(|w| room(x.n * w.n_rows()));
+    let mut out = w.map(|w| Vec::with_capacity(x.n * w.n_rows()));
     let places: [_; N] = std::array::from_fn(|i| Shared { data: out[i].as_mut_ptr(), stride: w[i].n_rows() });
     products(x, &w.map(|w| [w]), |matrix, t, n0, [sums]| {
         // SAFETY: there is room for `n` rows as long as a row of sums, and the part of a row from `n0` on is that of one task.
@@ -241,9 +240,9 @@ fn products<T: Tiles, const N: usize>(
 }
 
 /// Rows that tasks write to, each to a part of its own.
-struct Shared {
-    data: *mut f32,
-    stride: usize,
+pub(super) struct Shared {
+    pub data: *mut f32,
+    pub stride: usize,
 }
 
 // SAFETY: nothing but `at` gives the pointer away, whose callers say why no two tasks write to the same place.
@@ -254,7 +253,7 @@ impl Shared {
     ///
     /// # Safety
     /// There is such a place.
-    unsafe fn at(&self, t: usize, n: usize) -> *mut f32 {
+    pub(super) unsafe fn at(&self, t: usize, n: usize) -> *mut f32 {
         // SAFETY: the caller's promise.
         unsafe { self.data.add(t * self.stride + n) }
     }

@@ -39,8 +39,8 @@ use bounds::WeightNorms;
 use packed::Packed;
 use tiles::{Bf16Tiles, F32Tiles};
 
-use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Sparse};
-use crate::{Rows, Tensor};
+use crate::Tensor;
+use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Sparse};
 
 /// What the operands of matrix products are rounded to. Sums, the residual stream and everything else stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

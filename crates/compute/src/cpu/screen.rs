@@ -8,8 +8,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Precision;
-use super::bounds::{Feature, Glance, LOOKED_AT, RowBound, RowBounds, WeightNorms, glance, threshold_of};
-use super::encode::{Active, gather, tasks};
+use super::bounds::{Feature, Glance, RowBound, RowBounds, WeightNorms, glance, threshold_of};
+use super::encode::{Active, LOOKED_AT, gather, ones, tasks};
 use super::gemm;
 use super::kernel::{KC, Kernel, chained_depth};
 use super::packed::Packed;
@@ -111,7 +111,7 @@ struct Candidate {
 
 /// The candidates of a task so far.
 struct Possible {
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     candidates: Vec<Candidate>,
     /// By row, what a value surely needs to be among the `k` largest: the `k`th largest of the lower bounds.
     floors: Vec<f32>,
@@ -122,7 +122,7 @@ struct Possible {
 }
 
 impl Possible {
-    fn new(rows: std::ops::Range<usize>, select: Select<'_>) -> Self {
+    fn new(rows: Range<usize>, select: Select<'_>) -> Self {
         let (floors, candidates) = (vec![0.0; rows.len()], Vec::new());
         let mut possible = Possible { rows, candidates, floors, limit: usize::MAX, glances: Vec::new() };
         if let Select::TopK(k) = select {
@@ -149,10 +149,7 @@ impl Possible {
         self.glances.resize(glances.len(), 0);
         glance(kernel, dots, glances, bound, floor, &mut self.glances);
         for (some, &bits) in self.glances.iter().enumerate() {
-            let mut left = bits;
-            while left != 0 {
-                let at = some * LOOKED_AT + left.trailing_zeros() as usize;
-                left &= left - 1;
+            for at in ones(bits).map(|i| some * LOOKED_AT + i) {
                 let feature = &features[at];
                 let (lower, upper) = feature.bounds(dots[at], bound);
                 if (upper > feature.threshold) & (upper >= floor) {

@@ -136,7 +136,11 @@ impl Tiles for F32Tiles {
     }
 
     fn task_w_rows(self) -> (usize, usize) {
-        if self.shape().1 == 48 { (192, 48) } else { (96, 48) }
+        match self.kernel {
+            Kernel::Amx | Kernel::Avx512Bf16 | Kernel::Avx512 => (192, 48),
+            // Machines with a smaller second-level cache.
+            Kernel::Avx2 | Kernel::Portable => (96, 48),
+        }
     }
 
     fn stride(self, _k: usize) -> usize {
