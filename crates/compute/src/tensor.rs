@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use rayon::prelude::*;
 
 use crate::Dtype;
 
@@ -66,6 +68,7 @@ pub struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Bytes,
+    holds_bf16: Arc<OnceLock<bool>>,
 }
 
 /// A tensor of another shape than was called for.
@@ -86,7 +89,7 @@ impl Tensor {
     /// # Panics
     /// When the number of bytes is not that of the shape: readers of files check it first.
     pub fn new(name: &str, dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Self {
-        let tensor = Tensor { name: name.into(), dtype, shape, bytes };
+        let tensor = Tensor { name: name.into(), dtype, shape, bytes, holds_bf16: Arc::default() };
         assert_eq!(
             tensor.n_cols() % dtype.block_len(),
             0,
@@ -142,6 +145,25 @@ impl Tensor {
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
+    }
+
+    /// Whether all its numbers are bf16, be they stored as bf16 or as f32 (as most converters write what was trained in
+    /// bf16). Finding out reads all of it, once for all its clones.
+    pub fn holds_bf16(&self) -> bool {
+        /// Bytes that a thread looks at before it sees whether another one has found the answer.
+        const PIECE: usize = 1 << 18;
+        let has_lower_half = |piece: &[u8]| {
+            piece.as_chunks().0.iter().fold(0, |lower, number| lower | u32::from_le_bytes(*number) & 0xffff) != 0
+        };
+        match self.dtype {
+            Dtype::Bf16 => true,
+            Dtype::F32 => self.holds_bf16.get().copied().unwrap_or_else(|| {
+                // Not while the lock is held: a thread that waits for others may take up work that asks the same.
+                let answer = !self.bytes().par_chunks(PIECE).any(has_lower_half);
+                *self.holds_bf16.get_or_init(|| answer)
+            }),
+            _ => false,
+        }
     }
 
     /// Says that it will be read soon; may wait for the disk.

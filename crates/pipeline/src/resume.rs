@@ -170,11 +170,8 @@ fn difference(then: &Manifest, now: &Manifest) -> Option<String> {
         }
     };
     let sae_of = |manifest: &Manifest, layer: usize| sae(manifest.saes.iter().find(|sae| sae.layer == layer));
-    // AMX adds pairs of bf16 up in an order of its own.
-    let order = |manifest: &Manifest| match (manifest.device.dtype.as_str(), manifest.device.kernel.as_str()) {
-        ("bfloat16", "amx") => "amx",
-        _ => "another",
-    };
+    // AMX adds products up in an order of its own.
+    let order = |manifest: &Manifest| manifest.device.kernel == "amx";
     differ("the model", shape(then), shape(now))
         .or_else(|| differ("the model's files", files(then), files(now)))
         .or_else(|| {
@@ -190,7 +187,7 @@ fn difference(then: &Manifest, now: &Manifest) -> Option<String> {
         .or_else(|| {
             (order(then) != order(now)).then(|| {
                 let [before, after] = [then, now].map(|manifest| &manifest.device.kernel);
-                format!("bfloat16 was computed by the kernel `{before}`, here by `{after}`, which rounds otherwise")
+                format!("rows were computed by the kernel `{before}`, here by `{after}`, which rounds otherwise")
             })
         })
 }

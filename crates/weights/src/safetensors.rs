@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use llamascope_compute::Dtype;
 use safetensors::tensor::TensorInfo;
@@ -121,7 +122,7 @@ fn place(info: TensorInfo, data_start: usize) -> Place {
         other => Err(other.to_string()),
     };
     let (begin, end) = info.data_offsets;
-    Place { dtype, shape: info.shape, range: data_start + begin..data_start + end }
+    Place { dtype, shape: info.shape, range: data_start + begin..data_start + end, tensor: OnceLock::new() }
 }
 
 /// A plain word to those who bring a file of another kind.

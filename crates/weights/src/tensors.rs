@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use llamascope_compute::{Dtype, Tensor};
 
@@ -35,6 +36,8 @@ pub(crate) struct Place {
     /// Lengths of the axes, outermost first. The product of those that are not zero fits a `usize`.
     pub shape: Vec<usize>,
     pub range: Range<usize>,
+    /// The tensor, once it was asked for: what is found out about its numbers is then known to all who ask again.
+    pub tensor: OnceLock<Tensor>,
 }
 
 /// The tensors of a file by name.
@@ -95,7 +98,10 @@ impl TensorMap {
             Some(Entry::Held { file, place }) => {
                 let file = &self.files[*file];
                 match &place.dtype {
-                    Ok(dtype) => Ok(Tensor::new(name, *dtype, place.shape.clone(), file.share(place.range.clone()))),
+                    Ok(dtype) => {
+                        let new = || Tensor::new(name, *dtype, place.shape.clone(), file.share(place.range.clone()));
+                        Ok(place.tensor.get_or_init(new).clone())
+                    }
                     Err(found) => Err(Error::Unsupported {
                         path: file.path().into(),
                         name: shown(name),

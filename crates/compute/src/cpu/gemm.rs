@@ -109,15 +109,16 @@ pub(super) fn multiply<T: Tiles, const N: usize>(
     for from in (0..x.k).step_by(chunk) {
         let columns = from..x.k.min(from + chunk);
         let len = T::numbers(columns.len());
-        let panels = panels.resize(N * padded_n * len);
-        for (w, panels) in w.iter().zip(panels.chunks_exact_mut(padded_n * len)) {
+        let height = T::W_SUMMANDS * len;
+        let panels = panels.resize(N * padded_n * height);
+        for (w, panels) in w.iter().zip(panels.chunks_exact_mut(padded_n * height)) {
             turn(tiles, w, block.n0..block.n0 + block.n, columns.clone(), turning, panels);
         }
         tiles.prepare(true);
         for t in (0..block.t).step_by(rows) {
             let count = rows.min(block.t - t);
             let sums = &mut sums[if x.k <= chunk { 0 } else { t * stride }..];
-            for (panel, column) in panels.chunks_exact(len * width).zip((0..).step_by(width)) {
+            for (panel, column) in panels.chunks_exact(height * width).zip((0..).step_by(width)) {
                 let out = Place { data: &mut sums[column..], stride };
                 let x = x.rows(block.t0 + t, from);
                 tiles.tile(from == 0, count.next_multiple_of(tiles.rows_unit()), len, x, panel, out);
@@ -146,7 +147,8 @@ fn turn<T: Tiles>(
     let (dtype, width) = (w.dtype(), tiles.shape().1);
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
     let bytes = columns.start / block_len * block_bytes..columns.end / block_len * block_bytes;
-    let (len, numbers) = (T::numbers(columns.len()), columns.len().div_ceil(T::PER));
+    let (len, numbers) = (T::W_SUMMANDS * T::numbers(columns.len()), columns.len().div_ceil(T::PER));
+    // Words are whole, and whole pairs of them.
     let even = columns.len().is_multiple_of(2) && cfg!(target_endian = "little");
     let taken = tiles.takes(dtype).filter(|_| even);
     // An odd number of vectors: rows a power of two apart would share their places in the cache.
@@ -165,10 +167,15 @@ fn turn<T: Tiles>(
                 for (row, numbers) in (some..some + count).zip(turning.chunks_exact_mut(stride)) {
                     tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..len]);
                 }
-                transpose(tiles.kernel(), (count, numbers), (turning, stride), (column, width));
+                transpose(tiles.kernel(), (count, len), (turning, stride), (column, width));
             }
         }
-        panel[numbers * width..].fill(T::Number::default());
+        if taken.is_some() && !numbers.is_multiple_of(T::PAD) {
+            let whole = T::W_SUMMANDS * (numbers - numbers % T::PAD);
+            for part in panel[whole * width..].chunks_exact_mut(T::PAD * width) {
+                part[numbers % T::PAD * width..].fill(T::Number::default());
+            }
+        }
     }
 }
 
@@ -263,7 +270,9 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::cpu::kernel::KC;
-    use crate::cpu::tiles::{Bf16Tiles, F32Tiles};
+    #[cfg(target_arch = "x86_64")]
+    use crate::cpu::tiles::NarrowTiles;
+    use crate::cpu::tiles::{Bf16Tiles, F32Tiles, SplitTiles};
     use crate::cpu::{Kernel, Precision};
     use crate::{Bytes, Dtype, Norm};
     use half::{bf16, f16};
@@ -282,18 +291,24 @@ mod tests {
         (0..x.n()).flat_map(|t| (0..n).map(move |r| (t, r))).map(|(t, r)| dot(x.row(t), &w[r * k..][..k])).collect()
     }
 
-    /// The same in the order of AMX: one sum over all of k.
+    /// The same in the order of AMX, one sum over all of k, of so many summands of either operand.
     #[cfg(target_arch = "x86_64")]
-    fn plain_amx(x: &Rows, w: &Tensor) -> Vec<f32> {
-        let tiles = Bf16Tiles::new(Kernel::Amx).expect("only asked where there is AMX");
-        let pairs = |row: &[f32]| {
-            let mut pairs = vec![0u32; Bf16Tiles::numbers(row.len())];
-            tiles.convert(row, &mut pairs);
+    fn plain_amx((x_summands, w_summands): (usize, usize), x: &Rows, w: &[f32]) -> Vec<f32> {
+        let rounded = Bf16Tiles::new(Kernel::Amx).expect("only asked where there is AMX");
+        let split = SplitTiles::new(Kernel::Amx, Precision::F32).expect("as above");
+        let pairs = |summands: usize, row: &[f32]| {
+            let mut pairs = vec![0u32; summands * Bf16Tiles::numbers(row.len())];
+            if summands == 1 {
+                rounded.convert(row, &mut pairs)
+            } else {
+                split.convert(row, &mut pairs)
+            }
             pairs
         };
-        let x: Vec<_> = (0..x.n()).map(|t| pairs(x.row(t))).collect();
-        let w: Vec<_> = w.to_f32().chunks(w.n_cols()).map(pairs).collect();
-        x.iter().flat_map(|x| w.iter().map(|w| crate::cpu::amx::twin(x, w))).collect()
+        let w: Vec<_> = w.chunks(x.d()).map(|w| pairs(w_summands, w)).collect();
+        let x = (0..x.n()).map(|t| pairs(x_summands, x.row(t)));
+        x.flat_map(|x| w.iter().map(|w| crate::cpu::amx::twin((x_summands, w_summands), &x, w)).collect::<Vec<_>>())
+            .collect()
     }
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
@@ -320,7 +335,7 @@ mod tests {
 
     /// The numbers of packed rows, padding included.
     fn rows_of<T: Tiles>(x: &Packed<T>) -> Vec<Vec<T::Number>> {
-        let numbers = |columns: usize| T::numbers(columns.min(x.k));
+        let numbers = |columns: usize| T::X_SUMMANDS * T::numbers(columns.min(x.k));
         let part = |t, first: usize| x.rows(t, first).data[..numbers(T::PART.min(x.k - first))].iter().copied();
         (0..x.n).map(|t| (0..x.k).step_by(T::PART).flat_map(|first| part(t, first)).collect()).collect()
     }
@@ -350,9 +365,22 @@ mod tests {
                 if let Some(tiles) = Bf16Tiles::new(kernel) {
                     let out = first(linear(&Packed::new(tiles, &x, None), [&w]));
                     #[cfg(target_arch = "x86_64")]
-                    let expected = if kernel == Kernel::Amx { plain_amx(&x, &w) } else { expected.clone() };
+                    let expected = if kernel == Kernel::Amx { plain_amx((1, 1), &x, &wide) } else { expected.clone() };
                     prop_assert!(same_bits(&out, &expected), "pairs on {:?}", kernel);
                 }
+            }
+            #[cfg(target_arch = "x86_64")]
+            if Kernel::Amx.is_available() {
+                let narrow = Packed::new(NarrowTiles::new(Kernel::Amx, Precision::F32).unwrap(), &x, None);
+                let split = Packed::new(SplitTiles::new(Kernel::Amx, Precision::F32).unwrap(), &x, None);
+                let expected = plain_amx((3, 1), &x, &wide);
+                for w in [w, Tensor::from_f32("w", vec![n, k], &wide)] {
+                    prop_assert!(w.holds_bf16());
+                    prop_assert!(same_bits(&first(linear(&narrow, [&w])), &expected), "narrow {:?}", w);
+                }
+                let wide = numbers(n * k, !seed);
+                let w = Tensor::from_f32("w", vec![n, k], &wide);
+                prop_assert!(same_bits(&first(linear(&split, [&w])), &plain_amx((3, 3), &x, &wide)), "split");
             }
         }
 
@@ -368,6 +396,74 @@ mod tests {
                 if let Some(tiles) = Bf16Tiles::new(kernel) {
                     let all = first(linear(&Packed::new(tiles, &x, None), [&w]));
                     prop_assert!(same_bits(&first(linear(&Packed::new(tiles, &alone, None), [&w])), all.row(at)));
+                }
+                if let Some(tiles) = SplitTiles::new(kernel, Precision::F32) {
+                    let all = first(linear(&Packed::new(tiles, &x, None), [&w]));
+                    prop_assert!(same_bits(&first(linear(&Packed::new(tiles, &alone, None), [&w])), all.row(at)));
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn f32_in_summands_is_as_exact_as_f32() {
+        let (t, n) = (40, 50);
+        for k in [576, 1536, 4096] {
+            let (x, w) = (Rows::from_vec(t, k, numbers(t * k, 1)), numbers(n * k, 2));
+            let narrow: Vec<f32> = to_bf16(&w);
+            let errors = |w: &[f32], found: &[f32]| -> Vec<f64> {
+                (found.iter().enumerate())
+                    .map(|(at, found)| {
+                        let products =
+                            || x.row(at / n).iter().zip(&w[at % n * k..]).map(|(x, w)| *x as f64 * *w as f64);
+                        (products().sum::<f64>() - *found as f64).abs() / products().map(f64::abs).sum::<f64>()
+                    })
+                    .collect()
+            };
+            let mean = |errors: &[f64]| errors.iter().sum::<f64>() / errors.len() as f64;
+            let most = |errors: &[f64]| errors.iter().copied().fold(0.0, f64::max);
+            let chains = errors(&w, &plain(&x, &w, n, false));
+            for (w, summands) in [(&w, 3), (&narrow, 1)] {
+                let found = errors(w, &plain_amx((3, summands), &x, w));
+                assert!(most(&found) < 2f64.powi(-23), "{k}, {summands}: {}", most(&found));
+                assert!(mean(&found) < mean(&chains), "{k}, {summands}: {} of {}", mean(&found), mean(&chains));
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn weights_of_any_type_become_summands() {
+        if !Kernel::Amx.is_available() {
+            return;
+        }
+        let (t, k, n) = (20, 1056, 70);
+        let x = Rows::from_vec(t, k, numbers(t * k, 1));
+        let half: Vec<u8> = numbers(n * k, 2).into_iter().flat_map(|w| f16::from_f32(w).to_le_bytes()).collect();
+        let blocks: Vec<u8> = numbers(n * k / 32, 3)
+            .into_iter()
+            .enumerate()
+            .flat_map(|(i, d)| {
+                f16::from_f32(d).to_le_bytes().into_iter().chain((0..32).map(move |j| (i * 31 + j * 7) as u8))
+            })
+            .collect();
+        let wide = Tensor::from_f32("f32", vec![n, k], &numbers(n * k, 4));
+        let narrow = Tensor::from_f32_rounded_to_bf16("bf16", vec![n, k], &numbers(n * k, 4));
+        let stored = |dtype, bytes| Tensor::new("w", dtype, vec![n, k], Bytes::from_vec(bytes));
+        for w in [stored(Dtype::F16, half), stored(Dtype::Q8_0, blocks), wide, narrow] {
+            for precision in [Precision::F32, Precision::F16] {
+                let mut values = w.to_f32();
+                if precision == Precision::F16 {
+                    values.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
+                }
+                let split = SplitTiles::new(Kernel::Amx, precision).unwrap();
+                let found = first(linear(&Packed::new(split, &x, None), [&w]));
+                assert!(same_bits(&found, &plain_amx((3, 3), &x, &values)), "{w:?} {precision:?}");
+                if w.holds_bf16() {
+                    let narrow = NarrowTiles::new(Kernel::Amx, precision).unwrap();
+                    let found = first(linear(&Packed::new(narrow, &x, None), [&w]));
+                    assert!(same_bits(&found, &plain_amx((3, 1), &x, &values)), "{w:?} {precision:?}");
                 }
             }
         }
@@ -437,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_rows_in_bf16_are_packed_as_any_others() {
+    fn hidden_rows_are_packed_as_any_others() {
         for (t, n) in [(45, 101), (7, 96), (33, 194)] {
             let k = 40;
             let x = Rows::from_vec(t, k, numbers(t * k, 1));
@@ -456,6 +552,9 @@ mod tests {
             for kernel in Kernel::available() {
                 check(F32Tiles { kernel, precision: Precision::Bf16 }, &x, &gate, &up);
                 if let Some(tiles) = Bf16Tiles::new(kernel) {
+                    check(tiles, &x, &gate, &up);
+                }
+                if let Some(tiles) = SplitTiles::new(kernel, Precision::F32) {
                     check(tiles, &x, &gate, &up);
                 }
             }

@@ -128,7 +128,7 @@ impl Kernel {
         let (of_product, of_attention) = (self.tile_shape(), self.attention_shape());
         let is_product = rows <= of_product.0 && width == of_product.1 && x.stride == Kernel::STRIDE;
         assert!(rows > 0 && (is_product || rows <= of_attention.0 && width == of_attention.1));
-        check(rows, width, len, &x, panel, &out);
+        check(rows, width, (len, len), &x, panel, &out);
         match self {
             // SAFETY: the kernel is available (`Cpu::with_kernel` checked), and the lengths were just checked.
             #[cfg(target_arch = "x86_64")]
@@ -189,8 +189,9 @@ impl Kernel {
     }
 
     /// The same as [`Kernel::tile`] for pairs of bf16, `len` a multiple of 16: the odd number of a pair is added before the
-    /// even one. On AMX a sum is not a chain from 0 but goes on from what is in `out`; see there.
-    pub(super) fn tile_bf16(
+    /// even one. On AMX a sum is not a chain from 0 but goes on from what is in `out`, and operands may be made of several
+    /// summands, `X` of `x` and `W` of the panel; see there.
+    pub(super) fn tile_bf16<const X: usize, const W: usize>(
         self,
         first: bool,
         rows: usize,
@@ -201,12 +202,12 @@ impl Kernel {
     ) {
         let (most, width) = self.bf16_shape().expect("a kernel with instructions for bf16");
         assert!(rows > 0 && rows <= most && rows.is_multiple_of(self.bf16_rows_unit()));
-        assert!(len.is_multiple_of(16));
-        check(rows, width, len, &x, panel, &out);
+        assert!(len.is_multiple_of(16) && ((X, W) == (1, 1) || self == Kernel::Amx));
+        check(rows, width, (X * len, W * len), &x, panel, &out);
         #[cfg(target_arch = "x86_64")]
         match self {
             // SAFETY: the kernel is available and the lengths were just checked; `Tiles::prepare` has been called.
-            Kernel::Amx => unsafe { super::amx::tile(first, rows, len, x, panel, out) },
+            Kernel::Amx => unsafe { super::amx::tile::<X, W>(first, rows, len, x, panel, out) },
             // SAFETY: as above.
             _ => unsafe {
                 with_rows!(rows, [1 2 3 4 5 6 7 8], R => x86::tile_avx512_bf16::<R, 3>(first, len, x, panel, out));
@@ -217,10 +218,10 @@ impl Kernel {
     }
 }
 
-/// What every tile needs of its operands.
-fn check<N>(rows: usize, width: usize, len: usize, x: &View<'_, N>, panel: &[N], out: &Place<'_>) {
+/// What every tile needs of its operands: so many numbers in a row of `x` and in a column of the panel.
+fn check<N>(rows: usize, width: usize, (x_len, len): (usize, usize), x: &View<'_, N>, panel: &[N], out: &Place<'_>) {
     assert!(len > 0 && panel.len() >= len * width);
-    assert!(x.data.len() >= (rows - 1) * x.stride + len);
+    assert!(x.data.len() >= (rows - 1) * x.stride + x_len);
     assert!(out.stride >= width && out.data.len() >= (rows - 1) * out.stride + width);
 }
 
@@ -375,10 +376,12 @@ pub(super) mod tests {
     /// Numbers that no tile writes.
     const UNTOUCHED: f32 = 7.25;
 
-    /// A sum in two parts, of rows and into rows with something between them; returns the sums.
+    /// A sum in two parts, of rows and into rows with something between them, for so many summands of `x` and of the panel;
+    /// returns the sums.
     fn in_parts<N: Copy>(
         (rows, width): (usize, usize),
         parts: [std::ops::Range<usize>; 2],
+        (x_summands, summands): (usize, usize),
         (x, x_stride): (&[N], usize),
         panel: &[N],
         tile: impl Fn(bool, usize, View<'_, N>, &[N], Place<'_>),
@@ -387,8 +390,9 @@ pub(super) mod tests {
         let mut out = vec![UNTOUCHED; rows * stride];
         let parts = parts.into_iter().filter(|part| !part.is_empty());
         for (i, part) in parts.enumerate() {
-            let x = View { data: &x[part.start..(rows - 1) * x_stride + part.end], stride: x_stride };
-            let panel = &panel[part.start * width..part.end * width];
+            let of_x = part.start * x_summands..(rows - 1) * x_stride + part.end * x_summands;
+            let x = View { data: &x[of_x], stride: x_stride };
+            let panel = &panel[part.start * summands * width..part.end * summands * width];
             tile(i == 0, part.len(), x, panel, Place { data: &mut out[..rows * stride - 5], stride });
         }
         assert!(out.chunks(stride).all(|row| row[width..] == [UNTOUCHED; 5]));
@@ -399,34 +403,46 @@ pub(super) mod tests {
     fn pairs_of_bf16_are_chains_too() {
         let even = |pair: u32| f32::from_bits(pair << 16);
         let odd = |pair: u32| f32::from_bits(pair & 0xffff_0000);
-        let chain = |pairs: &[(u32, u32)]| {
-            pairs.iter().fold(0f32, |sum, (x, w)| even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum)))
+        let chain = |x: &[u32], w: &[u32]| {
+            let pairs = x.iter().zip(w);
+            pairs.fold(0f32, |sum, (x, w)| even(*w).mul_add(even(*x), odd(*w).mul_add(odd(*x), sum)))
         };
         for kernel in Kernel::available() {
-            let Some((most, width)) = kernel.bf16_shape() else { continue };
-            for rows in (1..=most).filter(|rows| rows.is_multiple_of(kernel.bf16_rows_unit())) {
-                for (len, cut) in [(16, 16), (48, 16), (304, 160), (384, 384)] {
-                    let x_stride = len + 16;
-                    let (x, panel) = (noise_pairs(rows * x_stride, 1), noise_pairs(len * width, 2));
-                    let tile = |first, len, x: View<'_, u32>, panel: &[u32], out: Place<'_>| {
-                        kernel.prepare_bf16(true);
-                        kernel.tile_bf16(first, rows, len, x, panel, out);
-                        kernel.prepare_bf16(false);
-                    };
-                    let parts = [0..cut, cut..len];
-                    let found = in_parts((rows, width), parts, (&x, x_stride), &panel, tile);
-                    for (at, found) in found.iter().enumerate() {
-                        let row = &x[at / width * x_stride..][..len];
-                        let column: Vec<u32> = panel[at % width..].iter().step_by(width).copied().collect();
-                        let pairs: Vec<_> = row.iter().copied().zip(column.iter().copied()).collect();
-                        let expected = match kernel {
-                            #[cfg(target_arch = "x86_64")]
-                            Kernel::Amx => super::super::amx::twin(row, &column),
-                            _ if cut < len => chain(&pairs[..cut]) + chain(&pairs[cut..]),
-                            _ => chain(&pairs),
-                        };
-                        assert_eq!(found.to_bits(), expected.to_bits(), "{kernel:?} {rows} {len} {at}");
-                    }
+            match kernel {
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Amx => {
+                    use super::super::amx::twin;
+                    check_pairs::<1, 1>(kernel, |x, w, _| twin((1, 1), x, w));
+                    check_pairs::<3, 1>(kernel, |x, w, _| twin((3, 1), x, w));
+                    check_pairs::<3, 3>(kernel, |x, w, _| twin((3, 3), x, w));
+                }
+                _ if kernel.bf16_shape().is_none() => {}
+                _ => check_pairs::<1, 1>(kernel, |x, w, cut| match cut < x.len() {
+                    true => chain(&x[..cut], &w[..cut]) + chain(&x[cut..], &w[cut..]),
+                    false => chain(x, w),
+                }),
+            }
+        }
+    }
+
+    /// Compares all shapes with a twin, which gets a row, a column, and where they were cut.
+    fn check_pairs<const X: usize, const W: usize>(kernel: Kernel, twin: impl Fn(&[u32], &[u32], usize) -> f32) {
+        let (most, width) = kernel.bf16_shape().expect("only asked of kernels with instructions for bf16");
+        for rows in (1..=most).filter(|rows| rows.is_multiple_of(kernel.bf16_rows_unit())) {
+            for (len, cut) in [(16, 16), (48, 16), (304, 160), (384, 384)] {
+                let x_stride = X * len + 16;
+                let (x, panel) = (noise_pairs(rows * x_stride, 1), noise_pairs(W * len * width, 2));
+                let tile = |first, len, x: View<'_, u32>, panel: &[u32], out: Place<'_>| {
+                    kernel.prepare_bf16(true);
+                    kernel.tile_bf16::<X, W>(first, rows, len, x, panel, out);
+                    kernel.prepare_bf16(false);
+                };
+                let found = in_parts((rows, width), [0..cut, cut..len], (X, W), (&x, x_stride), &panel, tile);
+                for (at, found) in found.iter().enumerate() {
+                    let row = &x[at / width * x_stride..][..X * len];
+                    let column: Vec<u32> = panel[at % width..].iter().step_by(width).copied().collect();
+                    let expected = twin(row, &column, cut);
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{kernel:?} {X} {W} {rows} {len} {at}");
                 }
             }
         }
@@ -445,7 +461,7 @@ pub(super) mod tests {
                             kernel.tile(first, (rows, width), len, x, panel, out);
                         };
                         let parts = [0..cut, cut..len];
-                        let found = in_parts((rows, width), parts.clone(), (&x, x_stride), &panel, tile);
+                        let found = in_parts((rows, width), parts.clone(), (1, 1), (&x, x_stride), &panel, tile);
                         for (at, found) in found.iter().enumerate() {
                             let (row, column) = (&x[at / width * x_stride..], &panel[at % width..]);
                             let chain = |part: std::ops::Range<usize>| {

@@ -37,7 +37,7 @@ pub use likelihood::Powers;
 
 use bounds::WeightNorms;
 use packed::Packed;
-use tiles::{Bf16Tiles, F32Tiles};
+use tiles::{Bf16Tiles, F32Tiles, NarrowTiles, SplitTiles};
 
 use crate::Tensor;
 use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Sparse};
@@ -106,17 +106,39 @@ impl Cpu {
     }
 }
 
-/// Runs something generic in the pool, with the tiles that the device's precision and kernel call for.
+/// Runs something generic in the pool, with the tiles that the device's precision, its kernel and the weights call for.
 macro_rules! with_tiles {
-    ($cpu:expr, |$tiles:ident| $body:expr) => {
-        match Bf16Tiles::new($cpu.kernel).filter(|_| $cpu.precision == Precision::Bf16) {
-            Some($tiles) => $cpu.pool.install(|| $body),
-            None => {
-                let $tiles = F32Tiles { kernel: $cpu.kernel, precision: $cpu.precision };
-                $cpu.pool.install(|| $body)
-            }
-        }
+    ($cpu:expr, $weights:expr, |$tiles:ident| $body:expr) => {
+        $cpu.pool.install(|| match $cpu.operands(&$weights) {
+            Operands::F32($tiles) => $body,
+            Operands::Bf16($tiles) => $body,
+            Operands::Narrow($tiles) => $body,
+            Operands::Split($tiles) => $body,
+        })
     };
+}
+
+/// What is multiplied.
+enum Operands {
+    F32(F32Tiles),
+    Bf16(Bf16Tiles),
+    Narrow(NarrowTiles),
+    Split(SplitTiles),
+}
+
+impl Cpu {
+    /// How to multiply rows by all of these weights, in the pool.
+    fn operands(&self, weights: &[&Tensor]) -> Operands {
+        let Cpu { kernel, precision, .. } = *self;
+        let pairs = if precision == Precision::Bf16 {
+            Bf16Tiles::new(kernel).map(Operands::Bf16)
+        } else {
+            let split = SplitTiles::new(kernel, precision);
+            let narrow = NarrowTiles::new(kernel, precision).filter(|_| weights.iter().all(|w| w.holds_bf16()));
+            narrow.map(Operands::Narrow).or(split.map(Operands::Split))
+        };
+        pairs.unwrap_or(Operands::F32(F32Tiles { kernel, precision }))
+    }
 }
 
 impl Device for Cpu {
@@ -175,20 +197,20 @@ impl Device for Cpu {
     }
 
     fn linear(&self, x: &Rows, w: &Tensor) -> Rows {
-        let [out] = with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, None), [w]));
+        let [out] = with_tiles!(self, [w], |tiles| gemm::linear(&Packed::new(tiles, x, None), [w]));
         out
     }
 
     fn linear_add(&self, x: &Rows, w: &Tensor, into: &mut Rows) {
-        with_tiles!(self, |tiles| gemm::linear_add(&Packed::new(tiles, x, None), w, into));
+        with_tiles!(self, [w], |tiles| gemm::linear_add(&Packed::new(tiles, x, None), w, into));
     }
 
     fn norm_linear<const N: usize>(&self, x: &Rows, norm: Norm<'_>, w: [&Tensor; N]) -> [Rows; N] {
-        with_tiles!(self, |tiles| gemm::linear(&Packed::new(tiles, x, Some(norm)), w))
+        with_tiles!(self, w, |tiles| gemm::linear(&Packed::new(tiles, x, Some(norm)), w))
     }
 
     fn norm_mlp(&self, x: &Rows, norm: Norm<'_>, mlp: Mlp<'_, Tensor>) -> Rows {
-        let [out] = with_tiles!(self, |tiles| {
+        let [out] = with_tiles!(self, [mlp.gate, mlp.up, mlp.down], |tiles| {
             let hidden = gemm::swiglu(&Packed::new(tiles, x, Some(norm)), mlp.gate, mlp.up);
             gemm::linear(&hidden, [mlp.down])
         });
@@ -196,7 +218,7 @@ impl Device for Cpu {
     }
 
     fn norm_mlp_add(&self, x: &mut Rows, norm: Norm<'_>, mlp: Mlp<'_, Tensor>) {
-        with_tiles!(self, |tiles| {
+        with_tiles!(self, [mlp.gate, mlp.up, mlp.down], |tiles| {
             let hidden = gemm::swiglu(&Packed::new(tiles, x, Some(norm)), mlp.gate, mlp.up);
             gemm::linear_add(&hidden, mlp.down, x);
         });

@@ -31,7 +31,7 @@ struct Shape {
 
 impl Shape {
     fn at<T: Tiles>(self, t: usize, column: usize) -> usize {
-        (column / T::PART * self.rows + t) * self.stride + column % T::PART / T::PER
+        (column / T::PART * self.rows + t) * self.stride + column % T::PART / T::PER * T::X_SUMMANDS
     }
 }
 
@@ -61,11 +61,7 @@ impl<T: Tiles> Packed<T> {
         let shape = Shape { rows: n.next_multiple_of(tiles.rows_unit()), stride: tiles.stride(k) };
         let mut data = spare::<T>().pop().unwrap_or_default();
         let numbers = data.resize(k.div_ceil(T::PART) * shape.rows * shape.stride);
-        let padding = k.div_ceil(T::PER)..T::numbers(k);
-        if !padding.is_empty() {
-            numbers.chunks_exact_mut(shape.stride).for_each(|row| row[padding.clone()].fill(T::Number::default()));
-        }
-        fill(&Places { tiles, data: numbers.as_mut_ptr(), shape });
+        fill(&Places { tiles, data: numbers.as_mut_ptr(), shape, k });
         Packed { n, k, tiles, data, shape }
     }
 
@@ -80,26 +76,30 @@ pub(super) struct Places<T: Tiles> {
     tiles: T,
     data: *mut T::Number,
     shape: Shape,
+    k: usize,
 }
 
 // SAFETY: nothing but `put` uses the pointer, whose callers promise that no two threads write to the same place.
 unsafe impl<T: Tiles> Sync for Places<T> {}
 
 impl<T: Tiles> Places<T> {
-    /// Converts columns of row `t`, from `column` (a multiple of `PER`) on.
+    /// Converts columns of row `t`, from `column` on, a multiple of `PER`, and of `PER * PAD` where rows are sums. Behind the
+    /// last column of all come zeros.
     ///
     /// # Safety
     /// The row has these columns, which nobody else puts meanwhile.
     pub(super) unsafe fn put(&self, t: usize, mut column: usize, mut values: &[f32]) {
         while !values.is_empty() {
             let (here, rest) = values.split_at(values.len().min(T::PART - column % T::PART));
-            // SAFETY: the caller's promise; what ends a part begins with a whole number of `PER`.
+            let after = column + here.len();
+            let end = if after == self.k { T::numbers(after) } else { after / T::PER };
+            // SAFETY: the caller's promise; a row has room for its padding.
             let numbers = unsafe {
                 let first = self.data.add(self.shape.at::<T>(t, column));
-                std::slice::from_raw_parts_mut(first, here.len().div_ceil(T::PER))
+                std::slice::from_raw_parts_mut(first, T::X_SUMMANDS * (end - column / T::PER))
             };
             self.tiles.convert(here, numbers);
-            (column, values) = (column + here.len(), rest);
+            (column, values) = (after, rest);
         }
     }
 }

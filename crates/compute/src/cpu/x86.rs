@@ -211,6 +211,98 @@ pub(super) unsafe fn turn_16x16<const WIDEN: bool>(
     }
 }
 
+/// The same for 16 rows of 32 words, whose upper halves become 16 words.
+///
+/// # Safety
+/// AVX-512F and BW; `src` is valid for 16 rows of 32 words, `dst` for 16 rows of 16, their strides apart.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) unsafe fn turn_upper_16x16(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
+    let rows = std::array::from_fn(|i| {
+        // SAFETY: the caller's promise.
+        let [a, b] = [0, 64].map(|at| unsafe { _mm512_loadu_si512(src.add(i * src_stride + at).cast()) });
+        upper_halves(a, b)
+    });
+    for (j, words) in transpose_16x16(rows).into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_si512(dst.add(j * dst_stride).cast(), words) };
+    }
+}
+
+/// The same for 16 rows of 32 f32, of whose three [`summands`](super::tiles::summands) each become 16 words in rows of `dst`.
+///
+/// # Safety
+/// AVX-512F and BW; `src` is valid for 16 rows of 32 numbers, `dst` for 48 rows of 16, their strides apart.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) unsafe fn turn_summands_16x16(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
+    let mut parts = [[_mm512_setzero_si512(); 16]; 3];
+    for i in 0..16 {
+        // SAFETY: the caller's promise.
+        let [a, b] = [0, 64].map(|at| unsafe { _mm512_loadu_ps(src.add(i * src_stride + at).cast()) });
+        let (a, b) = (summands(a), summands(b));
+        for (part, (a, b)) in parts.iter_mut().zip(a.into_iter().zip(b)) {
+            part[i] = upper_halves(a, b);
+        }
+    }
+    for (part, rows) in parts.into_iter().enumerate() {
+        for (j, words) in transpose_16x16(rows).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_si512(dst.add((16 * part + j) * dst_stride).cast(), words) };
+        }
+    }
+}
+
+/// 32 numbers as 16 pairs of each of their summands.
+///
+/// # Safety
+/// AVX-512F and BW.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn split_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 48]]) {
+    for (x, pairs) in x.iter().zip(pairs) {
+        // SAFETY: 32 numbers, and below 48.
+        let [a, b] = [0, 16].map(|at| summands(unsafe { _mm512_loadu_ps(x.as_ptr().add(at)) }));
+        for (part, (a, b)) in a.into_iter().zip(b).enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().add(16 * part).cast(), upper_halves(a, b)) };
+        }
+    }
+}
+
+/// [`summands`](super::tiles::summands) of 16 numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn summands(x: __m512) -> [__m512i; 3] {
+    let nearest = |x: __m512| {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+        _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32))
+    };
+    let first = nearest(x);
+    let left = _mm512_sub_ps(x, _mm512_castsi512_ps(first));
+    let second = nearest(left);
+    [first, second, _mm512_castps_si512(_mm512_sub_ps(left, _mm512_castsi512_ps(second)))]
+}
+
+/// The upper halves of 32 words.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn upper_halves(a: __m512i, b: __m512i) -> __m512i {
+    const UPPER: [u16; 32] = {
+        let mut at = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            at[i] = 2 * i as u16 + 1;
+            i += 1;
+        }
+        at
+    };
+    // SAFETY: 64 bytes.
+    let upper = unsafe { _mm512_loadu_si512(UPPER.as_ptr().cast()) };
+    _mm512_permutex2var_epi16(a, upper, b)
+}
+
 /// Rows of 16 words to columns.
 #[target_feature(enable = "avx512f")]
 #[inline]

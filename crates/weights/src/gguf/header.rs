@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::Value;
 use super::reader::{Reader, about};
@@ -145,6 +146,7 @@ impl TensorEntry {
                 dtype,
                 shape: shape.into_iter().map(|n| n as usize).collect(),
                 range: begin as usize..end as usize,
+                tensor: OnceLock::new(),
             }),
             _ => Err(format!(
                 "its {n_bytes} bytes at offset {offset} are not inside the file, whose data begins at {data_start} \
