@@ -2,8 +2,8 @@
 //!
 //! Everything is built on one operation, a tile of dot products, each a chain of fused multiply-adds in a fixed order. A
 //! fused multiply-add rounds the same everywhere, so all kernels, from the portable one to AVX-512, give the same bits,
-//! for any number of rows and threads. The one exception are bfloat16 products on AMX, whose instruction has an order of
-//! its own (`amx.rs`).
+//! for any number of rows and threads. The one exception are products on AMX, whose instruction has an order of its own
+//! (`amx.rs`).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -17,6 +17,7 @@ mod kernel;
 mod learn;
 mod likelihood;
 mod packed;
+mod pairs;
 mod scattered;
 mod screen;
 mod softmax;
@@ -37,7 +38,8 @@ pub use likelihood::Powers;
 
 use bounds::WeightNorms;
 use packed::Packed;
-use tiles::{Bf16Tiles, F32Tiles, NarrowTiles, SplitTiles};
+use pairs::{Bf16Tiles, NarrowTiles, SplitTiles};
+use tiles::F32Tiles;
 
 use crate::Tensor;
 use crate::device::{Device, DeviceInfo, EncoderSpec, Heads, Mlp, Norm, RopeTable, Rows, Sparse};

@@ -231,7 +231,8 @@ fn exact_dots(
 #[cfg(test)]
 mod tests {
     use super::super::encode::dense;
-    use super::super::tiles::{Bf16Tiles, F32Tiles};
+    use super::super::pairs::Bf16Tiles;
+    use super::super::tiles::F32Tiles;
     use super::*;
     use crate::Bytes;
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::kernel::Kernel;
-use super::tiles::summands;
+use super::pairs::summands;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 

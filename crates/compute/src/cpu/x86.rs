@@ -229,7 +229,7 @@ pub(super) unsafe fn turn_upper_16x16(src: *const u8, src_stride: usize, dst: *m
     }
 }
 
-/// The same for 16 rows of 32 f32, of whose three [`summands`](super::tiles::summands) each become 16 words in rows of `dst`.
+/// The same for 16 rows of 32 f32, of whose three [`summands`](super::pairs::summands) each become 16 words in rows of `dst`.
 ///
 /// # Safety
 /// AVX-512F and BW; `src` is valid for 16 rows of 32 numbers, `dst` for 48 rows of 16, their strides apart.
@@ -253,6 +253,26 @@ pub(super) unsafe fn turn_summands_16x16(src: *const u8, src_stride: usize, dst:
     }
 }
 
+/// 32 numbers [rounded to bf16](super::tiles::round_to_bf16) as 16 pairs.
+///
+/// # Safety
+/// AVX-512F and BW.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn round_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 16]]) {
+    let round = |x: __m512| {
+        let rounded = nearest_bf16(x);
+        let subnormal = _mm512_testn_epi32_mask(rounded, _mm512_set1_epi32(0x7f80_0000));
+        let rounded = _mm512_mask_and_epi32(rounded, subnormal, rounded, _mm512_set1_epi32(i32::MIN));
+        _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), _mm512_castps_si512(x))
+    };
+    for (x, pairs) in x.iter().zip(pairs) {
+        // SAFETY: 32 numbers.
+        let [a, b] = [0, 16].map(|at| round(unsafe { _mm512_loadu_ps(x.as_ptr().add(at)) }));
+        // SAFETY: 16 pairs.
+        unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), upper_halves(a, b)) };
+    }
+}
+
 /// 32 numbers as 16 pairs of each of their summands.
 ///
 /// # Safety
@@ -269,20 +289,24 @@ pub(super) unsafe fn split_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 48]]) {
     }
 }
 
-/// [`summands`](super::tiles::summands) of 16 numbers.
+/// [`summands`](super::pairs::summands) of 16 numbers.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn summands(x: __m512) -> [__m512i; 3] {
-    let nearest = |x: __m512| {
-        let bits = _mm512_castps_si512(x);
-        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-        _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32))
-    };
-    let first = nearest(x);
+    let first = nearest_bf16(x);
     let left = _mm512_sub_ps(x, _mm512_castsi512_ps(first));
-    let second = nearest(left);
+    let second = nearest_bf16(left);
     [first, second, _mm512_castps_si512(_mm512_sub_ps(left, _mm512_castsi512_ps(second)))]
+}
+
+/// To the nearest bf16, ties to even; its lower half is zero.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn nearest_bf16(x: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32))
 }
 
 /// The upper halves of 32 words.

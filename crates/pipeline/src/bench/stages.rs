@@ -31,7 +31,8 @@ pub struct Stage {
     pub rate: f64,
     /// Of the rate.
     pub unit: &'static str,
-    /// Of the ceiling: in registers for products, of memory for a norm (more than 1 from a cache).
+    /// Of the ceiling: in registers for products, of memory for a norm (more than 1 from a cache). For products in f32 it is
+    /// that of fused multiply-adds; made of products in bf16 they may reach more than 1.
     pub share: f64,
 }
 

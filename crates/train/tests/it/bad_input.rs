@@ -49,7 +49,7 @@ fn a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_checkpo
     // Rows that are no numbers are found as well.
     broken[20_000 * D] = f32::NAN;
     write_rows(job.settings.activations.as_ref().unwrap(), &[(3, rows(40_000, 1)), (8, broken)]);
-    let other = Job { settings: job.settings, folder: job.folder }.with(|settings| settings.output_dir.push("other"));
+    let other = Job { settings: job.settings, ..job }.with(|settings| settings.output_dir.push("other"));
     assert!(other.fails().contains("not finite"));
 }
 

@@ -76,7 +76,7 @@ fn a_checkpoint_of_other_settings_or_rows_is_refused_and_kept() {
     assert!(job.fails().contains("the bytes of the text or rows"));
     assert_eq!(job.checkpoint(), Some(kept));
     // What changes no number may change.
-    let job = Job { settings: job.settings, folder: job.folder }.with(|settings| {
+    let job = Job { settings: job.settings, ..job }.with(|settings| {
         settings.threads = None;
         settings.log_every = 3;
         settings.checkpoint_minutes = 1.0;

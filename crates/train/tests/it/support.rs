@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use llamascope_compute::Tensor;
 use llamascope_pipeline::config::LayerSelection;
 use llamascope_pipeline::fetch::HubOptions;
-use llamascope_pipeline::{Observer, Surroundings};
+use llamascope_pipeline::{Kernel, Observer, Surroundings};
 use llamascope_record::run::Disk;
 use llamascope_train::settings::{Kind, Layout, Stored};
 use llamascope_train::{Error, Finished, Progress, Settings, Watch, train};
@@ -59,6 +59,8 @@ pub fn rows(n: usize, seed: u64) -> Vec<f32> {
 pub struct Job {
     pub settings: Settings,
     pub folder: TempDir,
+    /// A kernel other than the best.
+    pub kernel: Option<Kernel>,
 }
 
 impl Job {
@@ -87,7 +89,7 @@ impl Job {
             threads: Some(2.try_into().unwrap()),
             ..Settings::default()
         };
-        Job { settings, folder }
+        Job { settings, folder, kernel: None }
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> Job {
@@ -104,7 +106,7 @@ impl Job {
             hub: HubOptions { offline: true, ..HubOptions::default() },
             memory: 1 << 30,
             disk: Disk::default(),
-            kernel: None,
+            kernel: self.kernel,
             program: "llamascope test".into(),
             stamp: "20260102_030405".into(),
             started: "2026-01-02T03:04:05Z".into(),
