@@ -19,7 +19,7 @@ use super::elementwise;
 use super::kernel::Place;
 use super::packed::Packed;
 use super::tiles::{Lines, Scratch, Tiles};
-use super::transpose::{transpose, transpose_stored};
+use super::transpose::{transpose_as, transpose_stored};
 use crate::{Rows, Tensor};
 
 /// Rows of `x` that one task computes, where there are enough of them for all threads: weights are turned once for so
@@ -152,7 +152,8 @@ fn turn<T: Tiles>(
     let even = columns.len().is_multiple_of(2) && cfg!(target_endian = "little");
     let taken = tiles.takes(dtype).filter(|_| even);
     // An odd number of vectors: rows a power of two apart would share their places in the cache.
-    let stride = (len.div_ceil(16) | 1) * 16;
+    let words = tiles.unpacked().words(T::numbers(columns.len()));
+    let stride = (words.div_ceil(16) | 1) * 16;
     let turning = turning.resize(TOGETHER * stride);
     for (panel, first) in panels.chunks_exact_mut(len * width).zip(rows.clone().step_by(width)) {
         let last = rows.end.min(first + width);
@@ -165,9 +166,9 @@ fn turn<T: Tiles>(
                 transpose_stored(tiles.kernel(), taken, (count, words), (stored, w.row_bytes()), (column, width));
             } else {
                 for (row, numbers) in (some..some + count).zip(turning.chunks_exact_mut(stride)) {
-                    tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..len]);
+                    tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..words]);
                 }
-                transpose(tiles.kernel(), (count, len), (turning, stride), (column, width));
+                transpose_as(tiles.kernel(), tiles.unpacked(), (count, words), (turning, stride), (column, width));
             }
         }
         if taken.is_some() && !numbers.is_multiple_of(T::PAD) {

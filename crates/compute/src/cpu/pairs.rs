@@ -95,6 +95,10 @@ impl<const X: usize, const W: usize> Tiles for PairTiles<X, W> {
         }
     }
 
+    fn unpacked(self) -> Stored {
+        if W == 1 { Stored::Words } else { Stored::F32Summands }
+    }
+
     fn convert(self, row: &[f32], numbers: &mut [u32]) {
         if X == 1 { round_pairs(self.kernel, row, numbers) } else { split_pairs(self.kernel, row, numbers) }
     }
@@ -104,11 +108,14 @@ impl<const X: usize, const W: usize> Tiles for PairTiles<X, W> {
         const PIECE: usize = 256;
         let mut wide = [0f32; PIECE];
         let bytes = PIECE / dtype.block_len() * dtype.block_bytes();
-        let mut pieces = numbers.chunks_mut(W * PIECE / 2);
+        let mut pieces = numbers.chunks_mut(if W == 1 { PIECE / 2 } else { PIECE });
         for (src, numbers) in src.chunks(bytes).zip(&mut pieces) {
             let wide = &mut wide[..src.len() / dtype.block_bytes() * dtype.block_len()];
             unpack_f32(self.kernel, dtype, src, self.precision, wide);
-            if W == 1 { round_pairs(self.kernel, wide, numbers) } else { split_pairs(self.kernel, wide, numbers) }
+            match self.unpacked() {
+                Stored::F32Summands => numbers.iter_mut().zip(&*wide).for_each(|(number, x)| *number = x.to_bits()),
+                _ => round_pairs(self.kernel, wide, numbers),
+            }
         }
         pieces.for_each(|numbers| numbers.fill(0));
     }
@@ -146,10 +153,7 @@ fn round(x: &[f32; TOGETHER], pairs: &mut [u32; TOGETHER / 2]) {
 /// What is not finite, or becomes so when it is rounded, gives NaN.
 #[inline(always)]
 pub(super) fn summands(x: f32) -> [u32; 3] {
-    let nearest = |x: f32| {
-        let bits = x.to_bits();
-        bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
-    };
+    let nearest = |x: f32| x.to_bits().wrapping_add(0x8000) & 0xffff_0000;
     let first = nearest(x);
     let left = x - f32::from_bits(first);
     let second = nearest(left);

@@ -47,7 +47,11 @@ pub(super) trait Tiles: Copy + Sync {
     fn convert(self, row: &[f32], numbers: &mut [Self::Number]);
     /// How stored weights, an even number of columns, become numbers while they are turned; none if they need more than that.
     fn takes(self, stored: Dtype) -> Option<Stored>;
-    /// A piece of a stored row of weights, all summands of it; what is beyond it in `numbers` is set to zero.
+    /// What [`Tiles::unpack`] makes, to become numbers when it is turned.
+    fn unpacked(self) -> Stored {
+        Stored::Words
+    }
+    /// A piece of a stored row of weights; what is beyond it in `numbers` is set to zero.
     fn unpack(self, dtype: Dtype, src: &[u8], numbers: &mut [Self::Number]);
     /// `out[r, c] += sum over i of x[r, i] * panel[i, c]` for `rows` rows of `x` and as many columns as a tile has, `i` below
     /// `len`, each with its summands; `out` need not hold anything for the `first` part of a sum.

@@ -32,6 +32,11 @@ impl Stored {
         if matches!(self, Stored::UpperHalves | Stored::F32Summands) { 2 } else { 1 }
     }
 
+    /// Words that become so many numbers, or so many of each summand.
+    pub(super) fn words(self, numbers: usize) -> usize {
+        if self == Stored::TwoBf16 { numbers.div_ceil(2) } else { self.taken() * numbers }
+    }
+
     /// The row that number `j` is in, or the first of the rows.
     fn row(self, j: usize) -> usize {
         match self {
@@ -59,9 +64,20 @@ pub(super) fn transpose<W: Word>(
     (src, src_stride): (&[W], usize),
     dst: (&mut [W], usize),
 ) {
+    transpose_as(kernel, Stored::Words, shape, (src, src_stride), dst);
+}
+
+/// The same for words that are to be taken so.
+pub(super) fn transpose_as<W: Word>(
+    kernel: Kernel,
+    stored: Stored,
+    shape: (usize, usize),
+    (src, src_stride): (&[W], usize),
+    dst: (&mut [W], usize),
+) {
     // SAFETY: numbers of 32 bits without padding.
     let bytes = unsafe { std::slice::from_raw_parts(src.as_ptr().cast(), size_of_val(src)) };
-    transpose_stored(kernel, Stored::Words, shape, (bytes, 4 * src_stride), dst);
+    transpose_stored(kernel, stored, shape, (bytes, 4 * src_stride), dst);
 }
 
 /// The same for rows of stored words, `src_stride` bytes apart; `columns` counts words.

@@ -236,19 +236,17 @@ pub(super) unsafe fn turn_upper_16x16(src: *const u8, src_stride: usize, dst: *m
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(super) unsafe fn turn_summands_16x16(src: *const u8, src_stride: usize, dst: *mut u32, dst_stride: usize) {
-    let mut parts = [[_mm512_setzero_si512(); 16]; 3];
-    for i in 0..16 {
+    for half in 0..2 {
         // SAFETY: the caller's promise.
-        let [a, b] = [0, 64].map(|at| unsafe { _mm512_loadu_ps(src.add(i * src_stride + at).cast()) });
-        let (a, b) = (summands(a), summands(b));
-        for (part, (a, b)) in parts.iter_mut().zip(a.into_iter().zip(b)) {
-            part[i] = upper_halves(a, b);
-        }
-    }
-    for (part, rows) in parts.into_iter().enumerate() {
-        for (j, words) in transpose_16x16(rows).into_iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_si512(dst.add((16 * part + j) * dst_stride).cast(), words) };
+        let rows = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(src.add(i * src_stride + 64 * half).cast()) });
+        for (j, columns) in transpose_16x16(rows).as_chunks::<2>().0.iter().enumerate() {
+            let [even, odd] = columns.map(|column| summands(_mm512_castsi512_ps(column)));
+            for (part, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+                let odd = _mm512_and_si512(odd, _mm512_set1_epi32(0xffff_0000u32 as i32));
+                let words = _mm512_or_si512(_mm512_srli_epi32::<16>(even), odd);
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_si512(dst.add((16 * part + 8 * half + j) * dst_stride).cast(), words) };
+            }
         }
     }
 }
@@ -260,7 +258,9 @@ pub(super) unsafe fn turn_summands_16x16(src: *const u8, src_stride: usize, dst:
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn round_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 16]]) {
     let round = |x: __m512| {
-        let rounded = nearest_bf16(x);
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
         let subnormal = _mm512_testn_epi32_mask(rounded, _mm512_set1_epi32(0x7f80_0000));
         let rounded = _mm512_mask_and_epi32(rounded, subnormal, rounded, _mm512_set1_epi32(i32::MIN));
         _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), _mm512_castps_si512(x))
@@ -293,20 +293,14 @@ pub(super) unsafe fn split_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 48]]) {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn summands(x: __m512) -> [__m512i; 3] {
-    let first = nearest_bf16(x);
+    let nearest = |x: __m512| {
+        let bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+        _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000u32 as i32))
+    };
+    let first = nearest(x);
     let left = _mm512_sub_ps(x, _mm512_castsi512_ps(first));
-    let second = nearest_bf16(left);
+    let second = nearest(left);
     [first, second, _mm512_castps_si512(_mm512_sub_ps(left, _mm512_castsi512_ps(second)))]
-}
-
-/// To the nearest bf16, ties to even; its lower half is zero.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn nearest_bf16(x: __m512) -> __m512i {
-    let bits = _mm512_castps_si512(x);
-    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32))
 }
 
 /// The upper halves of 32 words.
