@@ -258,9 +258,7 @@ pub(super) unsafe fn turn_summands_16x16(src: *const u8, src_stride: usize, dst:
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn round_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 16]]) {
     let round = |x: __m512| {
-        let bits = _mm512_castps_si512(x);
-        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+        let rounded = plus_half_bf16(x);
         let subnormal = _mm512_testn_epi32_mask(rounded, _mm512_set1_epi32(0x7f80_0000));
         let rounded = _mm512_mask_and_epi32(rounded, subnormal, rounded, _mm512_set1_epi32(i32::MIN));
         _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), _mm512_castps_si512(x))
@@ -293,14 +291,20 @@ pub(super) unsafe fn split_avx512(x: &[[f32; 32]], pairs: &mut [[u32; 48]]) {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn summands(x: __m512) -> [__m512i; 3] {
-    let nearest = |x: __m512| {
-        let bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-        _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000u32 as i32))
-    };
+    let nearest = |x: __m512| _mm512_and_si512(plus_half_bf16(x), _mm512_set1_epi32(0xffff_0000u32 as i32));
     let first = nearest(x);
     let left = _mm512_sub_ps(x, _mm512_castsi512_ps(first));
     let second = nearest(left);
     [first, second, _mm512_castps_si512(_mm512_sub_ps(left, _mm512_castsi512_ps(second)))]
+}
+
+/// Words whose upper half is the nearest bf16, ties to even.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn plus_half_bf16(x: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd)
 }
 
 /// The upper halves of 32 words.
