@@ -208,3 +208,23 @@ impl fmt::Debug for Tensor {
         write!(f, "{} {:?} {:?}", self.name, self.dtype, self.shape)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_with_a_lower_half_is_found_wherever_it_stands() {
+        const N: usize = 200_000;
+        let narrow = vec![1.25f32; N];
+        assert!(Tensor::from_f32("w", vec![N], &narrow).holds_bf16());
+        for at in [0, 1, N / 2, N - 1] {
+            let mut wide = narrow.clone();
+            wide[at] = f32::from_bits(0x3fa0_0001);
+            let tensor = Tensor::from_f32("w", vec![N], &wide);
+            assert_eq!([tensor.holds_bf16(), tensor.clone().holds_bf16()], [false; 2], "{at}");
+        }
+        assert!(Tensor::from_f32_rounded_to_bf16("w", vec![2], &[0.1, 0.2]).holds_bf16());
+        assert!(!Tensor::new("w", Dtype::F16, vec![2], Bytes::from_vec(vec![0; 4])).holds_bf16());
+    }
+}

@@ -15,7 +15,7 @@ use super::gemm::Shared;
 use super::kernel::{Kernel, Place, View};
 use super::softmax::softmax;
 use super::tiles::Lines;
-use super::transpose::transpose;
+use super::transpose::{Stored, transpose};
 use crate::{Heads, Rows};
 
 /// Spans of one task together have about this many rows: fewer would not be worth the hand-over.
@@ -87,7 +87,7 @@ impl Scratch {
         for (panel, keys) in keys.chunks_exact_mut(width * head_dim).enumerate() {
             let first = panel * width;
             let stored = &k.data()[(span.start + first) * k.d() + kv * head_dim..];
-            transpose(kernel, (width.min(len - first), head_dim), (stored, k.d()), (keys, width));
+            transpose(kernel, Stored::Words, (width.min(len - first), head_dim), (stored, k.d()), (keys, width));
         }
         let values = self.values.resize(len * dims);
         for (panel, values) in values.chunks_exact_mut((len * width).max(1)).enumerate() {

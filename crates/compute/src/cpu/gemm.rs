@@ -19,7 +19,7 @@ use super::elementwise;
 use super::kernel::Place;
 use super::packed::Packed;
 use super::tiles::{Lines, Scratch, Tiles};
-use super::transpose::{transpose_as, transpose_stored};
+use super::transpose::{transpose, transpose_stored};
 use crate::{Rows, Tensor};
 
 /// Rows of `x` that one task computes, where there are enough of them for all threads: weights are turned once for so
@@ -168,7 +168,7 @@ fn turn<T: Tiles>(
                 for (row, numbers) in (some..some + count).zip(turning.chunks_exact_mut(stride)) {
                     tiles.unpack(dtype, &w.row(row)[bytes.clone()], &mut numbers[..words]);
                 }
-                transpose_as(tiles.kernel(), tiles.unpacked(), (count, words), (turning, stride), (column, width));
+                transpose(tiles.kernel(), tiles.unpacked(), (count, words), (turning, stride), (column, width));
             }
         }
         if taken.is_some() && !numbers.is_multiple_of(T::PAD) {

@@ -24,7 +24,7 @@ macro_rules! with_rows {
 /// An instruction set that the kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// x86-64 with AMX for bf16; for everything else the same as AVX-512.
+    /// x86-64 with AMX for matrix products; for everything else the same as AVX-512.
     Amx,
     /// x86-64 with AVX-512 and its bf16 instructions; for everything else the same as AVX-512.
     Avx512Bf16,

@@ -38,7 +38,8 @@ impl Bf16Tiles {
 }
 
 impl<const W: usize> PairTiles<3, W> {
-    /// For weights rounded as the precision says. None where six products of pairs take longer than two of f32.
+    /// For weights rounded as the precision says. None but on AMX: in vectors, instructions for pairs do at most twice as many products as
+    /// those of f32, and three or six are needed for one.
     pub(super) fn new(kernel: Kernel, precision: Precision) -> Option<Self> {
         (kernel == Kernel::Amx).then_some(PairTiles { kernel, precision })
     }
@@ -108,7 +109,7 @@ impl<const X: usize, const W: usize> Tiles for PairTiles<X, W> {
         const PIECE: usize = 256;
         let mut wide = [0f32; PIECE];
         let bytes = PIECE / dtype.block_len() * dtype.block_bytes();
-        let mut pieces = numbers.chunks_mut(if W == 1 { PIECE / 2 } else { PIECE });
+        let mut pieces = numbers.chunks_mut(self.unpacked().words(PIECE / Self::PER));
         for (src, numbers) in src.chunks(bytes).zip(&mut pieces) {
             let wide = &mut wide[..src.len() / dtype.block_bytes() * dtype.block_len()];
             unpack_f32(self.kernel, dtype, src, self.precision, wide);
@@ -153,7 +154,6 @@ fn round(x: &[f32; TOGETHER], pairs: &mut [u32; TOGETHER / 2]) {
 /// What is not finite, or becomes so when it is rounded, gives NaN.
 #[inline(always)]
 pub(super) fn summands(x: f32) -> [u32; 3] {
-    // Ties to even, as everywhere: away from zero, which is fewer instructions, has been seen to add up.
     let nearest = |x: f32| {
         let bits = x.to_bits();
         bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
@@ -170,7 +170,7 @@ pub(super) fn summands(x: f32) -> [u32; 3] {
 macro_rules! rows_to_pairs {
     ($(#[$meta:meta])* $name:ident, $pairs:expr, $wide:ident, $plain:ident) => {
         $(#[$meta])*
-        fn $name(kernel: Kernel, row: &[f32], numbers: &mut [u32]) {
+        pub(super) fn $name(kernel: Kernel, row: &[f32], numbers: &mut [u32]) {
             let blocks = |x: &[[f32; TOGETHER]], pairs: &mut [[u32; $pairs]]| match kernel {
                 // SAFETY: a kernel is only used where it is available: `Cpu::with_kernel` has checked.
                 #[cfg(target_arch = "x86_64")]

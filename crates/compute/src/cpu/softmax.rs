@@ -5,7 +5,7 @@
 
 use super::elementwise::{exp, tree};
 use super::kernel::{Kernel, vectorized};
-use super::transpose::transpose;
+use super::transpose::{Stored, transpose};
 
 /// Rows at the most, and lanes of a row.
 const LANES: usize = 16;
@@ -18,7 +18,13 @@ pub(super) fn softmax(kernel: Kernel, rows: usize, len: usize, (scores, stride):
     assert!(rows <= LANES && len.is_multiple_of(LANES) && len <= stride);
     let turned = |lanes: &Square| {
         let mut turned = [[0f32; LANES]; LANES];
-        transpose(kernel, (LANES, LANES), (lanes.as_flattened(), LANES), (turned.as_flattened_mut(), LANES));
+        transpose(
+            kernel,
+            Stored::Words,
+            (LANES, LANES),
+            (lanes.as_flattened(), LANES),
+            (turned.as_flattened_mut(), LANES),
+        );
         turned
     };
     let scores = &mut scores[..(rows - 1) * stride + len];

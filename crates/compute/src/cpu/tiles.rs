@@ -1,6 +1,6 @@
 //! How a matrix product is cut into tiles: which numbers are multiplied, how they are packed, and by which kernel.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // what `vectorized` expands to
 
 use std::cell::RefCell;
 use std::sync::Mutex;

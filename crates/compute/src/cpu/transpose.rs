@@ -57,18 +57,9 @@ impl Stored {
     }
 }
 
-/// `dst[j * dst_stride + i] = src[i, j]` for `rows` rows `i`, `src_stride` numbers apart, and `columns` columns `j`.
+/// `dst[j * dst_stride + i] = src[i, j]` for `rows` rows `i`, `src_stride` words apart, and `columns` columns `j` of words,
+/// each taken as `stored` says.
 pub(super) fn transpose<W: Word>(
-    kernel: Kernel,
-    shape: (usize, usize),
-    (src, src_stride): (&[W], usize),
-    dst: (&mut [W], usize),
-) {
-    transpose_as(kernel, Stored::Words, shape, (src, src_stride), dst);
-}
-
-/// The same for words that are to be taken so.
-pub(super) fn transpose_as<W: Word>(
     kernel: Kernel,
     stored: Stored,
     shape: (usize, usize),
@@ -80,7 +71,7 @@ pub(super) fn transpose_as<W: Word>(
     transpose_stored(kernel, stored, shape, (bytes, 4 * src_stride), dst);
 }
 
-/// The same for rows of stored words, `src_stride` bytes apart; `columns` counts words.
+/// The same for rows of stored bytes, `src_stride` bytes apart; `columns` counts words.
 pub(super) fn transpose_stored<W: Word>(
     kernel: Kernel,
     stored: Stored,
@@ -165,7 +156,7 @@ mod tests {
             for kernel in Kernel::available() {
                 let mut dst = [vec![u32::MAX; columns * dst_stride], vec![u32::MAX; columns * dst_stride]];
                 let stored = (&stored[1..], 4 * src_stride);
-                transpose(kernel, (rows, columns), (&src, src_stride), (&mut dst[0], dst_stride));
+                transpose(kernel, Stored::Words, (rows, columns), (&src, src_stride), (&mut dst[0], dst_stride));
                 transpose_stored(kernel, Stored::Words, (rows, columns), stored, (&mut dst[1], dst_stride));
                 let mut wide = vec![u32::MAX; 2 * columns * dst_stride];
                 transpose_stored(kernel, Stored::TwoBf16, (rows, columns), stored, (&mut wide, dst_stride));

@@ -1,8 +1,8 @@
 use super::*;
 use crate::cpu::kernel::KC;
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::pairs::NarrowTiles;
 use crate::cpu::pairs::{Bf16Tiles, SplitTiles};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::pairs::{NarrowTiles, round_pairs, split_pairs};
 use crate::cpu::tiles::F32Tiles;
 use crate::cpu::{Kernel, Precision};
 use crate::{Bytes, Dtype, Norm};
@@ -25,15 +25,11 @@ fn plain(x: &Rows, w: &[f32], n: usize, swapped: bool) -> Vec<f32> {
 /// The same in the order of AMX, one sum over all of k, of so many summands of either operand.
 #[cfg(target_arch = "x86_64")]
 fn plain_amx((x_summands, w_summands): (usize, usize), x: &Rows, w: &[f32]) -> Vec<f32> {
-    let rounded = Bf16Tiles::new(Kernel::Amx).expect("only asked where there is AMX");
-    let split = SplitTiles::new(Kernel::Amx, Precision::F32).expect("as above");
+    // In plain Rust, as the twin of the tile is: this is also asked where there is no AMX.
     let pairs = |summands: usize, row: &[f32]| {
         let mut pairs = vec![0u32; summands * Bf16Tiles::numbers(row.len())];
-        if summands == 1 {
-            rounded.convert(row, &mut pairs)
-        } else {
-            split.convert(row, &mut pairs)
-        }
+        let to_pairs = if summands == 1 { round_pairs } else { split_pairs };
+        to_pairs(Kernel::Portable, row, &mut pairs);
         pairs
     };
     let w: Vec<_> = w.chunks(x.d()).map(|w| pairs(w_summands, w)).collect();
